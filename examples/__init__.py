@@ -1,0 +1,1 @@
+"""Worked examples: model repositories and streams to try the platform with."""

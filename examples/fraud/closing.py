@@ -1,0 +1,104 @@
+"""The closing table: what the independent check counted, beside what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+REQUESTS_MIN: Final = 200_000
+BURST_PER_SECOND_MIN: Final = 10_000.0
+STEADY_PER_SECOND: Final = 2_000
+P99_MILLISECONDS_MAX: Final = 250.0
+SWITCH_SECONDS_MAX: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `holds` is None where nothing was promised."""
+
+    what: str
+    value: str
+    promise: str
+    holds: bool | None
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the demo itself knows of its course: moments in milliseconds of the wall clock, and verdicts."""
+
+    burst_began_milliseconds: float
+    rollback_commanded_milliseconds: float
+    digests: Mapping[str, str]
+    refused_state: str
+    refused_figure: str
+
+
+def judge(report: Mapping[str, Any], course: Course) -> list[Row]:
+    """Return the table's rows; the demo has kept its word if no row's `holds` is False."""
+    requests = report["requests"]
+    rows = [
+        Row("requests", f"{requests:,}", f"at least {REQUESTS_MIN:,}", requests >= REQUESTS_MIN),
+        Row("results", f"{report['results']:,}", "one for each", report["results"] == requests),
+        *_zeros(report),
+        _digests(report, course),
+        Row(
+            "v3",
+            f"{course.refused_state}: {course.refused_figure}",
+            "refused by a gate",
+            course.refused_state == "refused",
+        ),
+    ]
+    return rows + _speeds(report, course) + _switches(report, course)
+
+
+def _zeros(report: Mapping[str, Any]) -> list[Row]:
+    counted = {
+        "lost": report["lost"],
+        "duplicated": report["duplicated"],
+        "wrongly attributed (low digits of the score)": report["misattributed"],
+        "answers to another request": report["mismatched"] + report["unasked"],
+        "out of order within a card": report["out_of_order"],
+        "dead letters": report["dead_letters"] + sum(report["rejected"].values()),
+    }
+    return [Row(what, f"{count:,}", "0", count == 0) for what, count in counted.items()]
+
+
+def _digests(report: Mapping[str, Any], course: Course) -> Row:
+    """Every result's digest must be the one that the registry keeps for the version it names."""
+    strange = [
+        digest
+        for version, digests in report["digests"].items()
+        for digest in digests
+        if course.digests.get(version) != digest
+    ]
+    answered = ", ".join(f"v{version} {count:,}" for version, count in report["versions"].items())
+    return Row("answered by", answered, "digests as registered", not strange)
+
+
+def _speeds(report: Mapping[str, Any], course: Course) -> list[Row]:
+    seconds = (report["burst_last_seen"] - course.burst_began_milliseconds) / 1000
+    rate = report["burst_results"] / seconds if report["burst_results"] else 0.0
+    steady = report["steady"]
+    p50, p99 = steady.get("p50", float("inf")), steady.get("p99", float("inf"))
+    return [
+        Row("burst, events/s", f"{rate:,.0f}", f"at least {BURST_PER_SECOND_MIN:,.0f}", rate >= BURST_PER_SECOND_MIN),
+        Row(f"p50 at {STEADY_PER_SECOND:,} events/s", f"{p50:,.0f} ms", "", None),
+        Row(
+            f"p99 at {STEADY_PER_SECOND:,} events/s",
+            f"{p99:,.0f} ms",
+            f"at most {P99_MILLISECONDS_MAX:,.0f} ms",
+            p99 <= P99_MILLISECONDS_MAX,
+        ),
+    ]
+
+
+def _switches(report: Mapping[str, Any], course: Course) -> list[Row]:
+    promoted = [moment["appended"] for moment in report["moments"] if moment["type"].endswith("version_promoted.v1")]
+    first = (report["first_seen"].get("2", float("inf")) - promoted[1]) / 1000 if len(promoted) > 1 else float("inf")
+    last = (report["last_seen"].get("2", float("inf")) - course.rollback_commanded_milliseconds) / 1000
+    promise = f"at most {SWITCH_SECONDS_MAX:g} s"
+    return [
+        Row("first result by v2 after VersionPromoted", f"{first:.2f} s", promise, first <= SWITCH_SECONDS_MAX),
+        Row("last result by v2 after the rollback command", f"{last:.2f} s", promise, last <= SWITCH_SECONDS_MAX),
+    ]

@@ -1,0 +1,182 @@
+"""The stream: a process of its own that sends card transactions to the endpoint's request topic.
+
+It reads orders on standard input, one JSON document a line, and says on standard output, in the same way, what it
+has done: `{"do": "rate", "per_second": 2000, "phase": "s"}` sends at an even rate until the next order,
+`{"do": "burst", "count": 100000, "phase": "b"}` sends as fast as Kafka takes them, `{"do": "stop"}` ends it.
+Requests are dated with the moment they were due, so that a slow sender cannot hide a slow answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from confluent_kafka import KafkaError, Message, Producer
+
+from examples.fraud.requests import Requests
+
+TICK_SECONDS: Final = 0.01
+REPORT_SECONDS: Final = 0.5
+BURST_ROWS: Final = 2_000
+BEHIND_ROWS_MAX: Final = 4_000
+
+
+class Stream:
+    """Sends the prepared requests in order, each once."""
+
+    def __init__(self, bootstrap: str, topic: str, requests: Requests, keys: list[bytes]) -> None:
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "linger.ms": 2,
+                "queue.buffering.max.messages": 200_000,
+                "on_delivery": self._delivered,
+            }
+        )
+        self._topic = topic
+        self._requests = requests
+        self._keys = keys
+        self.next_row = 0
+        self.acknowledged = 0
+        self.failed = 0
+
+    @property
+    def left(self) -> int:
+        """How many requests have not been sent yet."""
+        return len(self._requests) - self.next_row
+
+    def send(self, count: int, phase: str, due_milliseconds: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        """Hand the next `count` requests to the client library, which sends them behind our back."""
+        start, stop = self.next_row, self.next_row + count
+        values = self._requests.bytes_of(start, stop, phase, due_milliseconds)
+        produce, topic = self._producer.produce, self._topic
+        for value, key in zip(values, self._keys[start:stop], strict=True):
+            while True:
+                try:
+                    produce(topic, value, key)
+                    break
+                except BufferError:
+                    self._producer.poll(0.05)
+        self.next_row = stop
+        self._producer.poll(0)
+
+    def poll(self) -> None:
+        """Let the client library say what was delivered."""
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait until everything that was handed over is acknowledged."""
+        self._producer.flush(30)
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        if error is None:
+            self.acknowledged += 1
+        else:
+            self.failed += 1
+
+
+class Pace:
+    """What the stream is doing: an even rate since a moment, or nothing."""
+
+    def __init__(self, per_second: float, phase: str, began: float) -> None:
+        self.per_second = per_second
+        self.phase = phase
+        self.began = began
+        self.sent = 0
+
+    def due(self, now: float) -> int:
+        """How many requests are due now and not sent yet."""
+        return int((now - self.began) * self.per_second) - self.sent
+
+    def dates(self, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The moments the next `count` requests are due, in milliseconds of the wall clock."""
+        numbers = np.arange(self.sent + 1, self.sent + count + 1)
+        return ((self.began + numbers / self.per_second) * 1000).astype(np.int64)
+
+
+def run(stream: Stream, orders: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Carry out orders until one says stop."""
+    pace: Pace | None = None
+    reported = 0.0
+    while True:
+        order = _next(orders, TICK_SECONDS)
+        if order is not None:
+            if order["do"] == "stop":
+                break
+            if order["do"] == "rate":
+                pace = Pace(order["per_second"], order["phase"], time.time()) if order["per_second"] else None
+            else:
+                _burst(stream, int(order["count"]), order["phase"])
+        now = time.time()
+        if pace is not None and (count := min(pace.due(now), stream.left)) > 0:
+            # A stall of our own must not turn into a burst that nobody ordered.
+            count = min(count, BEHIND_ROWS_MAX)
+            stream.send(count, pace.phase, pace.dates(count))
+            pace.sent += count
+        stream.poll()
+        if now - reported >= REPORT_SECONDS:
+            reported = now
+            say("sent", sent=stream.next_row, acknowledged=stream.acknowledged, left=stream.left)
+    stream.flush()
+    say("stopped", sent=stream.next_row, acknowledged=stream.acknowledged, failed=stream.failed)
+
+
+def _burst(stream: Stream, count: int, phase: str) -> None:
+    began = time.time()
+    last = stream.next_row + min(count, stream.left)
+    while stream.next_row < last:
+        rows = min(BURST_ROWS, last - stream.next_row)
+        stream.send(rows, phase, np.full(rows, int(time.time() * 1000)))
+    stream.flush()
+    say("burst", began=began, ended=time.time(), count=count, sent=stream.next_row)
+
+
+def _next(orders: queue.SimpleQueue[dict[str, Any]], seconds: float) -> dict[str, Any] | None:
+    try:
+        return orders.get(timeout=seconds)
+    except queue.Empty:
+        return None
+
+
+def say(what: str, **facts: Any) -> None:
+    """Report on standard output."""
+    sys.stdout.write(json.dumps({"what": what, **facts}) + "\n")
+    sys.stdout.flush()
+
+
+def listen(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Take orders from standard input; its end is an order to stop, so that no stream outlives its demo."""
+    for line in sys.stdin:
+        orders.put(json.loads(line))
+    orders.put({"do": "stop"})
+
+
+def main() -> None:
+    """Read the command line, encode the stream, carry out orders."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path, help="stream.npz, as `examples.fraud.train` writes it")
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--schema-id", type=int, required=True)
+    arguments = parser.parse_args()
+    with np.load(arguments.file) as content:
+        customers, columns = content["customer"], content["columns"]
+    keys = [b"card-%d" % customer for customer in customers.tolist()]
+    stream = Stream(arguments.bootstrap, arguments.topic, Requests(columns, arguments.schema_id), keys)
+    say("ready", requests=stream.left)
+    orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=listen, args=(orders,), daemon=True).start()
+    run(stream, orders)
+
+
+if __name__ == "__main__":
+    main()

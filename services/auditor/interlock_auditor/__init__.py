@@ -1,0 +1,1 @@
+"""The auditor service: a room with its topics ready; nothing runs here yet (see README.md)."""

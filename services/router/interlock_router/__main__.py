@@ -1,0 +1,10 @@
+"""Run the router: `python -m interlock_router`."""
+
+from __future__ import annotations
+
+import sys
+
+from interlock.service import run
+
+if __name__ == "__main__":
+    sys.exit(run("router"))

@@ -1,0 +1,169 @@
+"""A batch of requests as it came from one partition: read into columns, every request either good or rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from interlock.codec.columns import Columns, decode
+from interlock.codec.framing import HEADER_BYTES, unframe
+from interlock.codec.plan import Plan
+from interlock.errors import Poison, Reason
+from interlock.signature import Matrix, Signature
+from interlock_router.model import Rows
+
+Plans = Callable[[int], Awaitable[Plan | None]]
+
+
+class Request(Protocol):
+    """What a batch needs of a Kafka record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a request gets no score."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass
+class Group:
+    """The requests of a batch that were written with one schema."""
+
+    schema_id: int
+    rows: Rows
+    columns: Columns
+
+
+@dataclass
+class Batch:
+    """Requests of one partition in the order of their offsets; all arrays have one entry per request."""
+
+    records: Sequence[Request]
+    next_offset: int
+    request_ids: list[bytes]
+    requested_at: npt.NDArray[np.int64]
+    schema_ids: npt.NDArray[np.int64]
+    groups: list[Group] = field(default_factory=list)
+    rejections: dict[int, Rejection] = field(default_factory=dict)
+
+    @property
+    def good(self) -> Rows:
+        """The requests that nothing has been found against yet."""
+        if not self.rejections:
+            return np.arange(len(self.records))
+        mask = np.ones(len(self.records), dtype=np.bool_)
+        mask[list(self.rejections)] = False
+        return np.flatnonzero(mask)
+
+    def keys(self, rows: Rows) -> list[bytes]:
+        """Return what decides the arm: the record's key, or the request id of a record without one."""
+        records, request_ids = self.records, self.request_ids
+        return [key if (key := records[row].key) is not None else request_ids[row] for row in rows.tolist()]
+
+    def matrix(self, signature: Signature, rows: Rows) -> tuple[Matrix, Rows, dict[int, Rejection]]:
+        """Return the features of the rows as a version wants them.
+
+        The matrix is float64 (rows, inputs); beside it the rows that it holds, and a rejection for each row that
+        lacks a feature that the version cannot do without.
+        """
+        whole = np.full((len(self.records), len(signature.inputs)), np.nan)
+        lacking: dict[int, Rejection] = {}
+        for group in self.groups:
+            for index, wanted in enumerate(signature.inputs):
+                found = group.columns.feature(wanted.name, wanted.categories)
+                if found is not None:
+                    whole[group.rows, index] = found[0]
+                if wanted.nullable:
+                    continue
+                missing = group.rows if found is None else group.rows[found[1]]
+                for row in missing.tolist():
+                    lacking.setdefault(row, Rejection(Reason.MISSING_FEATURE, f"the feature {wanted.name} is missing"))
+        if lacking:
+            asked = set(rows.tolist())
+            lacking = {row: rejection for row, rejection in lacking.items() if row in asked}
+            rows = np.array([row for row in rows.tolist() if row not in lacking], dtype=np.intp)
+        return (whole if rows.size == len(self.records) else whole[rows]), rows, lacking
+
+
+async def read(records: Sequence[Request], next_offset: int, plans: Plans, request_bytes_max: int) -> Batch:
+    """Read a batch; what is wrong with a request is its rejection. Raises only Transient, while a schema cannot be had."""
+    count = len(records)
+    batch = Batch(
+        records,
+        next_offset,
+        request_ids=[b""] * count,
+        requested_at=np.fromiter((record.timestamp for record in records), dtype=np.int64, count=count),
+        schema_ids=np.zeros(count, dtype=np.int64),
+    )
+    for frame, rows in _by_frame(batch, request_bytes_max).items():
+        await _read_frame(batch, frame, np.array(rows, dtype=np.intp), plans)
+    return batch
+
+
+def _by_frame(batch: Batch, request_bytes_max: int) -> dict[bytes, list[int]]:
+    """Sort the requests by the five bytes they begin with, and reject those without a value or with too large a one."""
+    frames: dict[bytes, list[int]] = {}
+    for row, record in enumerate(batch.records):
+        value = record.value
+        if value is None:
+            batch.rejections[row] = Rejection(Reason.EMPTY, "the record has no value")
+        elif len(value) > request_bytes_max:
+            detail = f"{len(value)} bytes; the router takes at most {request_bytes_max}"
+            batch.rejections[row] = Rejection(Reason.TOO_LARGE, detail)
+        else:
+            frames.setdefault(value[:HEADER_BYTES], []).append(row)
+    return frames
+
+
+async def _read_frame(batch: Batch, frame: bytes, rows: Rows, plans: Plans) -> None:
+    try:
+        schema_id, _ = unframe(frame)
+    except Poison as poison:
+        batch.rejections.update(dict.fromkeys(rows.tolist(), Rejection(poison.reason, poison.detail)))
+        return
+    batch.schema_ids[rows] = schema_id
+    plan = await plans(schema_id)
+    if plan is None:
+        rejection = Rejection(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} is not registered")
+        batch.rejections.update(dict.fromkeys(rows.tolist(), rejection))
+        return
+    values = [batch.records[row].value or b"" for row in rows.tolist()]
+    columns = decode(values, plan, HEADER_BYTES)
+    batch.groups.append(Group(schema_id, rows, columns))
+    _take_envelope(batch, rows, columns)
+    for index, reason, where in columns.faults.items():
+        batch.rejections[int(rows[index])] = Rejection(reason, f"schema {schema_id}: at {where}")
+
+
+def _take_envelope(batch: Batch, rows: Rows, columns: Columns) -> None:
+    """Take request ids and times from the columns; of records at fault only what is sound."""
+    texts = columns.texts("request_id")
+    if texts is not None:
+        sound = not columns.faults
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            if text is not None and (sound or _is_text(text)):
+                batch.request_ids[row] = text
+    times = columns.longs("requested_at")
+    if times is not None:
+        faultless = ~columns.faults.mask
+        batch.requested_at[rows[faultless]] = times[faultless]
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,254 @@
+"""One input partition, exactly once: take a batch, score it, commit answers and offset together, go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import structlog
+from interlock import metrics, telemetry
+from interlock.clock import Clock, milliseconds
+from interlock.errors import Transient
+from interlock.kafka.partition import PartitionReader, TopicPartition
+from interlock.kafka.replay import REPLAY_OF
+from interlock.kafka.transaction import Fenced, Outgoing, PartitionTransactions, Record
+from interlock.schemas import endpoint_topic
+from interlock.schemas.topics import ENDPOINT_DEAD_LETTERS, ENDPOINT_RESULTS
+from interlock_router.batch import Batch, read
+from interlock_router.dead_letters import dead_letters
+from interlock_router.errors import RouteMoved
+from interlock_router.live import Live
+from interlock_router.model import Routes
+from interlock_router.results import ResultEncoder
+from interlock_router.score import Scored, Scorer
+from interlock_router.settings import Settings
+from interlock_router.writer_schemas import WriterSchemas
+
+CLOSE_SECONDS_MAX = 2.0
+_PASSED_ON = ("traceparent", REPLAY_OF)
+_NO_HEADERS: list[tuple[str, bytes]] = []  # one for all records: nobody writes to it
+
+log = structlog.get_logger("interlock.router")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What all lanes of a process share."""
+
+    settings: Settings
+    clock: Clock
+    routes: Routes
+    scorer: Scorer
+    schemas: WriterSchemas
+    live: Live
+    committed: Callable[[TopicPartition], Awaitable[int | None]]
+    """Reads the group's committed offset: the witness of what the last transaction did."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A scored batch on its way to its transaction."""
+
+    batch: Batch
+    scored: Scored
+    scored_at: datetime
+    traceparent: str | None
+
+
+class Lane:
+    """The loop of one partition. It lives through any number of producers; after any doubt it begins a new life."""
+
+    def __init__(self, source: TopicPartition, endpoint: str, parts: Parts) -> None:
+        self.source = source
+        self._endpoint = endpoint
+        self._parts = parts
+        self._settings = parts.settings
+        self._results = endpoint_topic(ENDPOINT_RESULTS, endpoint)
+        self._dead_letters = endpoint_topic(ENDPOINT_DEAD_LETTERS, endpoint)
+        self._stopping = asyncio.Event()
+        self._log = log.bind(topic=source.topic, partition=source.partition)
+
+    def stop(self) -> None:
+        """Take no more; what is taken is still answered."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until stopped or fenced. Kafka, Ray or the registry away: wait and go on where the commits stand."""
+        pause = self._settings.lane_retry_seconds
+        while not self._stopping.is_set():
+            born = self._parts.clock.monotonic()
+            try:
+                await self._life()
+            except Fenced as fenced:
+                self._log.warning("lane.fenced", detail=fenced.detail)
+                metrics.LANE_RESTARTS.labels(self._endpoint, "fenced").inc()
+                return
+            except Transient as error:
+                self._log.warning("lane.restarts", detail=f"{type(error).__name__}: {error}")
+                metrics.LANE_RESTARTS.labels(self._endpoint, type(error).__name__).inc()
+                if self._parts.clock.monotonic() - born > self._settings.lane_retry_seconds_max:
+                    pause = self._settings.lane_retry_seconds
+                await self._rest(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, self._settings.lane_retry_seconds_max)
+
+    async def _life(self) -> None:
+        """One producer's life: fence, read the witness, work until something is in doubt."""
+        transactions = PartitionTransactions(
+            self._settings, self._settings.group, self.source, self._settings.transaction_seconds_max, self._settings.result_batch_bytes_max
+        )
+        reader = PartitionReader(self._settings, self.source, self._settings.fetch_bytes_max)
+        try:
+            await transactions.start()
+            offset = await self._parts.committed(self.source)
+            await reader.start(offset, self._settings.transaction_seconds_max)
+            self._log.info("lane.started", offset=offset)
+            await self._work(transactions, reader)
+        finally:
+            await transactions.discard(CLOSE_SECONDS_MAX)
+            await reader.close()
+
+    async def _work(self, transactions: PartitionTransactions, reader: PartitionReader) -> None:
+        """Take and score in one task, commit in another; the slots bound how far the first may run ahead."""
+        slots = asyncio.Semaphore(self._settings.batches_in_flight_max)
+        scored: asyncio.Queue[_Work | None] = asyncio.Queue(self._settings.batches_in_flight_max + 1)
+        tasks = [
+            asyncio.create_task(self._take_all(reader, slots, scored)),
+            asyncio.create_task(self._commit_all(transactions, slots, scored)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+                raise outcome
+
+    async def _take_all(self, reader: PartitionReader, slots: asyncio.Semaphore, scored: asyncio.Queue[_Work | None]) -> None:
+        taken_at = float("-inf")
+        while not self._stopping.is_set():
+            await slots.acquire()
+            await self._rest(taken_at + self._settings.batch_interval_seconds - self._parts.clock.monotonic())
+            taken = await reader.take(self._settings.poll_seconds, self._settings.batch_rows_max)
+            taken_at = self._parts.clock.monotonic()
+            if taken is None:
+                slots.release()
+                continue
+            self._note_lag(taken.lag)
+            for index, piece in enumerate(pieces := list(_pieces(taken.records, self._settings.batch_bytes_max))):
+                if index:
+                    await slots.acquire()
+                next_offset = taken.next_offset if index == len(pieces) - 1 else piece[-1].offset + 1
+                work = await self._score(piece, next_offset)
+                if work is None:
+                    break  # stopped while a server was away: this batch was never begun
+                await scored.put(work)
+        await scored.put(None)
+
+    async def _score(self, records: Sequence[Any], next_offset: int) -> _Work | None:
+        """Read and score a batch by the route as it stands; None when stopped while waiting for a server."""
+        links = [value.decode("ascii", "replace") for record in records[: self._settings.trace_links_max] for value in _traceparent(record)]
+        with telemetry.span("lane.score", "consumer", links=links, endpoint=self._endpoint, partition=self.source.partition, rows=len(records)):
+            with metrics.LANE_SECONDS.labels(self._endpoint, "read").time():
+                batch = await self._read(records, next_offset)
+            while batch is not None:
+                table = self._parts.routes.of(self._endpoint)
+                try:
+                    with metrics.LANE_SECONDS.labels(self._endpoint, "score").time():
+                        scored = await self._parts.scorer.score(batch, table, lambda: self._has_moved(table))
+                except RouteMoved:
+                    if self._stopping.is_set():
+                        return None
+                    continue
+                return _Work(batch, scored, self._parts.clock.now(), telemetry.current_traceparent())
+        return None
+
+    async def _read(self, records: Sequence[Any], next_offset: int) -> Batch | None:
+        """Read a batch, waiting as long as the schema registry is away."""
+        while not self._stopping.is_set():
+            try:
+                return await read(records, next_offset, self._parts.schemas.plan, self._settings.request_bytes_max)
+            except Transient as away:
+                self._log.warning("lane.waits", detail=away.detail)
+                await self._rest(self._settings.lane_retry_seconds_max * random.uniform(0.5, 1.0))
+        return None
+
+    async def _commit_all(self, transactions: PartitionTransactions, slots: asyncio.Semaphore, scored: asyncio.Queue[_Work | None]) -> None:
+        while (work := await scored.get()) is not None:
+            with (
+                telemetry.span("lane.commit", "producer", traceparent=work.traceparent, endpoint=self._endpoint),
+                metrics.LANE_SECONDS.labels(self._endpoint, "commit").time(),
+            ):
+                await transactions.commit(self._outgoing(work), work.batch.next_offset, milliseconds(work.scored_at))
+            slots.release()
+            self._note(work)
+
+    def _outgoing(self, work: _Work) -> list[Outgoing]:
+        """Encode the results of a batch, and its dead letters if there are any."""
+        batch, scored = work.batch, work.scored
+        encoder = ResultEncoder(scored.table, self.source.topic, self.source.partition, work.scored_at)
+        values = encoder.encode(batch, scored.answers, scored.rejected)
+        records: list[Record] = [
+            (record.key, value, _traces(record) if record.headers else _NO_HEADERS) for record, value in zip(batch.records, values, strict=True)
+        ]
+        outgoing = [Outgoing(self._results, records)]
+        if scored.rejected:
+            letters = dead_letters(batch, scored.table, self.source.topic, self.source.partition, scored.rejected, work.scored_at)
+            outgoing.append(Outgoing(self._dead_letters, letters))
+        return outgoing
+
+    def _note(self, work: _Work) -> None:
+        """Count a committed batch."""
+        versions: dict[int, int] = {}
+        for answer in work.scored.answers:
+            versions[answer.arm.version] = versions.get(answer.arm.version, 0) + int(answer.rows.size)
+        for version, count in versions.items():
+            metrics.LANE_ROWS.labels(self._endpoint, str(version), "answered").inc(count)
+        for each in work.scored.rejected:
+            metrics.LANE_ROWS.labels(self._endpoint, str(each.arm.version if each.arm else 0), "rejected").inc()
+            metrics.DEAD_LETTERS.labels(self._endpoint, each.rejection.reason.value).inc()
+        metrics.LANE_BATCH_ROWS.labels(self._endpoint).observe(len(work.batch.records))
+        stamps = np.fromiter((record.timestamp for record in work.batch.records), dtype=np.int64, count=len(work.batch.records))
+        taken = milliseconds(self._parts.clock.now()) - stamps
+        self._parts.live.note(self._endpoint, versions, len(work.scored.rejected), taken)
+
+    def _note_lag(self, lag: int) -> None:
+        metrics.LANE_LAG.labels(self._endpoint, str(self.source.partition)).set(lag)
+        self._parts.live.note_lag(self._endpoint, self.source.partition, lag)
+
+    def _has_moved(self, table: Any) -> bool:
+        return self._stopping.is_set() or self._parts.routes.of(self._endpoint) is not table
+
+    async def _rest(self, seconds: float) -> None:
+        """Pause, but no longer than until the lane is stopped."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+def _pieces(records: Sequence[Any], bytes_max: int) -> Iterator[Sequence[Any]]:
+    """Cut what one poll brought into stretches of at most `bytes_max`; a larger record is a stretch by itself."""
+    start, size = 0, 0
+    for index, record in enumerate(records):
+        length = len(record.value) if record.value is not None else 0
+        if size + length > bytes_max and index > start:
+            yield records[start:index]
+            start, size = index, 0
+        size += length
+    yield records[start:]
+
+
+def _traceparent(record: Any) -> list[bytes]:
+    return [value for name, value in record.headers if name == "traceparent" and value]
+
+
+def _traces(record: Any) -> list[tuple[str, bytes]]:
+    """Return the headers that a result takes over from its request: the caller's trace, and what it is a replay of."""
+    return [(name, value) for name, value in record.headers if name in _PASSED_ON and value]

@@ -1,0 +1,105 @@
+"""One platform event to framed Avro and back, row by row."""
+
+from __future__ import annotations
+
+import json
+import struct
+from datetime import datetime
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import msgspec
+from fastavro.validation import ValidationError
+
+from interlock.codec.framing import frame, unframe
+from interlock.errors import Poison, Reason
+
+# What fastavro raises for bytes that are not what the schema says; all of it is the record's fault.
+_MALFORMED = (
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    fastavro.schema.SchemaParseException,
+)
+
+
+def encode(event: Any) -> bytes:
+    """Return the event (a generated struct) as framed Avro.
+
+    Raises ValueError for a value that Avro would silently distort: a naive time, an int beyond 32 bits, a
+    missing or surplus field.
+    """
+    record = msgspec.to_builtins(event, builtin_types=(datetime, bytes))
+    _refuse_naive_times(record)
+    schema = _parsed(type(event).SCHEMA)
+    try:
+        fastavro.validate(record, schema, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{type(event).__name__} does not fit its schema: {error}") from error
+    body = BytesIO()
+    fastavro.schemaless_writer(body, schema, record)
+    return frame(type(event).SCHEMA_ID, body.getvalue())
+
+
+def decode(value: bytes) -> Any:
+    """Return the event struct in framed Avro bytes; raises Poison with the closest reason.
+
+    Every byte must be consumed: a record read with the wrong schema often decodes, but seldom to the very end.
+    """
+    from interlock.schemas.events import BY_SCHEMA_ID
+
+    schema_id, body = unframe(value)
+    kind = BY_SCHEMA_ID.get(schema_id)
+    if kind is None:
+        raise Poison(Reason.UNKNOWN_SCHEMA, f"Schema id {schema_id} is not an event of this platform.")
+    return decode_as(kind, body)
+
+
+def decode_as(kind: Any, body: bytes | memoryview) -> Any:
+    """Return `body` (Avro without a frame) as the struct class `kind`, or raise Poison."""
+    record = read_record(kind.SCHEMA, body)
+    try:
+        return msgspec.convert(record, kind)
+    except msgspec.ValidationError as error:
+        raise Poison(Reason.MALFORMED, f"{kind.__name__}: {error}") from error
+
+
+def read_record(schema: str, body: bytes | memoryview) -> dict[str, Any]:
+    """Return one Avro record as a dict, reading all of `body`; raises Poison(TRUNCATED|TRAILING_BYTES|MALFORMED)."""
+    stream = BytesIO(body)
+    try:
+        record = fastavro.schemaless_reader(stream, _parsed(schema), None)
+    except EOFError as error:
+        raise Poison(Reason.TRUNCATED, f"The record ends after {len(body)} bytes, before its schema does.") from error
+    except _MALFORMED as error:
+        raise Poison(Reason.MALFORMED, f"{type(error).__name__}: {error}") from error
+    left = len(body) - stream.tell()
+    if left:
+        raise Poison(Reason.TRAILING_BYTES, f"{left} of {len(body)} bytes are left over after the record.")
+    assert isinstance(record, dict), "platform schemas are records"
+    return record
+
+
+@lru_cache(maxsize=256)
+def _parsed(schema: str) -> Any:
+    """Return the parsed schema; parsing on each call would double the cost of a row."""
+    return fastavro.parse_schema(json.loads(schema))
+
+
+def _refuse_naive_times(value: Any) -> None:
+    """Raise ValueError for a datetime without a zone: fastavro would take it as local time."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{value.isoformat()} has no time zone; events carry aware UTC times")
+    elif isinstance(value, dict):
+        for item in value.values():
+            _refuse_naive_times(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_naive_times(item)

@@ -1,0 +1,57 @@
+"""Following a small topic from its beginning, outside of any group: all that is there, then whatever comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from interlock.errors import Transient
+from interlock.kafka.consumer import make_consumer
+from interlock.settings import PlatformSettings
+
+CLOSE_SECONDS_MAX = 2.0
+FETCH_WAIT_MILLISECONDS = 500
+POLL_SECONDS = 0.2
+TOPIC_POLL_SECONDS = 0.3
+
+
+async def follow(settings: PlatformSettings, topic: str) -> AsyncGenerator[tuple[list[bytes | None], bool], None]:
+    """Yield the values that came, and whether all that was there at the start has been read; at least each POLL_SECONDS.
+
+    A topic that does not exist yet counts as read to its end. Raises Transient when Kafka goes away; a new call
+    begins at the beginning again. Close the iterator to disconnect.
+    """
+    consumer = make_consumer(settings, fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS)
+    try:
+        await consumer.start()
+        async for values in _values(consumer, topic):
+            yield values
+    except (KafkaError, OSError) as error:
+        raise Transient(f"cannot follow {topic}: {type(error).__name__}: {error}") from error
+    finally:
+        with contextlib.suppress(KafkaError, OSError):
+            await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS_MAX)
+
+
+async def _values(consumer: AIOKafkaConsumer, topic: str) -> AsyncGenerator[tuple[list[bytes | None], bool], None]:
+    while not (partitions := await _partitions(consumer, topic)):
+        yield [], True
+        await asyncio.sleep(TOPIC_POLL_SECONDS)
+    consumer.assign(partitions)
+    behind = {partition: end for partition, end in (await consumer.end_offsets(partitions)).items() if end > 0}
+    while True:
+        answer = await consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000))
+        for partition, end in list(behind.items()):
+            if await consumer.position(partition) >= end:
+                del behind[partition]
+        yield [record.value for records in answer.values() for record in records], not behind
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """Return the topic's partitions, none while it does not exist; asking for all topics makes none."""
+    found = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic)
+    return [TopicPartition(topic, each) for each in sorted(found or ())]

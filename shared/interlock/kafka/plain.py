@@ -1,0 +1,134 @@
+"""Plain clients of the data plane: send values to a topic, read a topic's committed values; no groups of services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from interlock.errors import Transient
+from interlock.kafka.consumer import make_consumer
+from interlock.kafka.producer import make_producer
+from interlock.settings import PlatformSettings
+
+TOPIC_WAIT_SECONDS_MAX: Final = 30.0
+RECORDS_PER_POLL_MAX: Final = 2_000
+POLL_SECONDS: Final = 0.5
+UNACKNOWLEDGED_MAX: Final = 5_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sent value came to lie."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class PlainProducer:
+    """Sends keyed values and waits until Kafka has them."""
+
+    def __init__(self, settings: PlatformSettings) -> None:
+        self._producer: AIOKafkaProducer = make_producer(settings)
+
+    async def start(self) -> None:
+        """Connect. Raises Transient where no broker answers."""
+        await _started(self._producer)
+
+    async def close(self) -> None:
+        """Send what is pending and disconnect."""
+        await self._producer.stop()
+
+    async def send(self, topic: str, key: bytes | None, value: bytes) -> Place:
+        """Send one value and return where it lies once every in-sync replica has it."""
+        try:
+            answer = await self._producer.send_and_wait(topic, value=value, key=key)
+        except KafkaError as error:
+            raise Transient(f"Kafka did not take the record for {topic}: {error}") from error
+        return Place(answer.topic, answer.partition, answer.offset)
+
+    async def send_many(self, topic: str, pairs: Iterable[tuple[bytes | None, bytes]]) -> int:
+        """Send many values, at most `UNACKNOWLEDGED_MAX` under way at once; return how many Kafka has taken."""
+        under_way: list[asyncio.Future[Any]] = []
+        count = 0
+        try:
+            for key, value in pairs:
+                under_way.append(await self._producer.send(topic, value=value, key=key))
+                count += 1
+                if len(under_way) >= UNACKNOWLEDGED_MAX:
+                    await asyncio.gather(*under_way)
+                    under_way.clear()
+            await asyncio.gather(*under_way)
+        except KafkaError as error:
+            raise Transient(f"Kafka did not take all records for {topic}: {error}") from error
+        return count
+
+
+class PlainConsumer:
+    """Reads one topic as `read_committed` consumers see it, from wherever it is told to begin."""
+
+    def __init__(self, settings: PlatformSettings, topic: str, group: str | None = None) -> None:
+        self._topic = topic
+        self._group = group
+        self._consumer: AIOKafkaConsumer = make_consumer(settings, group_id=group)
+
+    async def start(self) -> None:
+        """Connect and take every partition (or the group's share). Raises Transient if the topic does not come up."""
+        await _started(self._consumer)
+        if self._group is not None:
+            self._consumer.subscribe([self._topic])
+            return
+        self._consumer.assign([TopicPartition(self._topic, each) for each in await self._partitions()])
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()
+
+    async def ends(self) -> dict[int, int]:
+        """Return, per partition, the offset that the next committed record will lie at or after."""
+        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        return {place.partition: offset for place, offset in ends.items()}
+
+    async def seek(self, offsets: Mapping[int, int]) -> None:
+        """Go to the given offset in each partition; partitions not named begin at their beginning."""
+        for place in self._consumer.assignment():
+            self._consumer.seek(place, offsets.get(place.partition, 0))
+
+    async def batches(self) -> AsyncGenerator[list[Any], None]:
+        """Yield lists of records (partition, offset, timestamp, key, value), an empty one where nothing came in time.
+
+        In a group, a batch is committed when the next one is asked for: at least once.
+        """
+        while True:
+            answer = await self._consumer.getmany(
+                timeout_ms=round(POLL_SECONDS * 1000), max_records=RECORDS_PER_POLL_MAX
+            )
+            yield [record for records in answer.values() for record in records]
+            if answer and self._group is not None:
+                await self._consumer.commit()
+
+    async def _partitions(self) -> list[int]:
+        deadline = asyncio.get_running_loop().time() + TOPIC_WAIT_SECONDS_MAX
+        while True:
+            # A consumer learns of a topic's partitions only by asking for that topic.
+            if self._topic in await self._consumer.topics() and (
+                partitions := self._consumer.partitions_for_topic(self._topic)
+            ):
+                return sorted(partitions)
+            if asyncio.get_running_loop().time() > deadline:
+                raise Transient(f"There is no topic {self._topic} after {TOPIC_WAIT_SECONDS_MAX:.0f} seconds.")
+            await asyncio.sleep(0.2)
+
+
+async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Connect a client, or leave nothing of it behind."""
+    try:
+        await client.start()
+    except KafkaError as error:
+        await client.stop()
+        raise Transient(f"Kafka cannot be reached: {error}") from error

@@ -1,0 +1,266 @@
+"""A transactional producer for one input partition: records and the offset that caused them, both or neither.
+
+The driver speaks version 0 of the transaction protocol, so safety rests on three rules: one transactional id per
+input partition (InitProducerId fences whoever held it), nothing indefinite is ever retried with the same producer,
+and the committed offset, read after InitProducerId, is the witness of what the last transaction did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.client import CoordinationType
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
+from aiokafka.producer.sender import (
+    AddOffsetsToTxnHandler,
+    AddPartitionsToTxnHandler,
+    BaseHandler,
+    EndTxnHandler,
+    Sender,
+    SendProduceReqHandler,
+    TxnOffsetCommitHandler,
+)
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from interlock.errors import InterlockError, Transient
+from interlock.kafka.producer import make_producer
+from interlock.settings import PlatformSettings
+
+Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
+"""Key, value and headers of a record to be written."""
+
+MARKER_WAIT_SECONDS = 0.003
+"""How soon to ask again while the broker still writes the markers of the transaction before."""
+
+
+class Fenced(InterlockError):
+    """Another producer took over this partition; stop until it is assigned anew."""
+
+
+class Doubtful(Transient):
+    """Nobody knows whether the transaction happened; only a new producer and the committed offset will tell."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """Records for one topic; they go to the partition of the same number as the requests."""
+
+    topic: str
+    records: Iterable[Record]
+
+
+class Committed(Protocol):
+    """Where the committed offsets of the group are read."""
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        """Return the next offset to take, or None where nothing was ever committed."""
+        ...
+
+
+class PartitionTransactions:
+    """The transactions of one input partition, one after the other, by one producer that is never mended.
+
+    Any failure between begin and commit raises Doubtful or Fenced, and the object must be discarded.
+    """
+
+    def __init__(
+        self, settings: PlatformSettings, group: str, source: TopicPartition, seconds_max: float, batch_bytes_max: int
+    ) -> None:
+        self._group = group
+        self._source = source
+        self._seconds_max = seconds_max
+        self._settings = settings
+        self._batch_bytes_max = batch_bytes_max
+        self._producer: AIOKafkaProducer | None = None
+
+    @property
+    def transactional_id(self) -> str:
+        """The name that fences: whoever starts a producer with it later owns the partition."""
+        return f"{self._group}.{self._source.topic}.{self._source.partition}"
+
+    async def start(self) -> None:
+        """Fence the previous owner and wait until its open transaction is ended; raises Transient while Kafka is away."""
+        producer = make_producer(
+            self._settings,
+            transactional_id=self.transactional_id,
+            max_batch_size=self._batch_bytes_max,
+            linger_ms=0,
+        )
+        producer._sender = _StrictSender.replacing(producer)
+        self._producer = producer
+        try:
+            await asyncio.wait_for(producer.start(), self._seconds_max)
+        except (KafkaError, TimeoutError, OSError) as error:
+            await self.discard()
+            raise Transient(f"no producer for {self.transactional_id}: {_said(error)}") from error
+
+    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+        """Write the records and the offset in one transaction; every wait in it is bounded by `seconds_max`.
+
+        `timestamp` (milliseconds) stamps every record. Raises Fenced where another owner appeared, else Doubtful.
+        """
+        producer = self._running()
+        batches = [
+            (each.topic, builder) for each in outgoing for builder in self._build(producer, each.records, timestamp)
+        ]
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                await producer.begin_transaction()
+                await self._fill(producer, batches, next_offset)
+                await producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(f"{self.transactional_id} has another owner") from error
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Doubtful(f"a transaction of {self.transactional_id} is in doubt: {_said(error)}") from error
+
+    async def discard(self, seconds_max: float = 2.0) -> None:
+        """Drop the producer without flushing: what it had begun is ended by the broker or by the next owner."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        producer._closed = True
+        task = producer._sender.sender_task
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=seconds_max)
+        with contextlib.suppress(TimeoutError, KafkaError, OSError):
+            await asyncio.wait_for(producer.client.close(), seconds_max)
+        _mark_seen(task, getattr(producer._txn_manager, "_transaction_waiter", None))
+
+    async def _fill(self, producer: AIOKafkaProducer, batches: list[tuple[str, Any]], next_offset: int) -> None:
+        """Send all batches and the offset, and wait until each is acknowledged.
+
+        A failed batch must surface here: the driver's own commit waits for batches but does not look at their errors.
+        """
+        partition = self._source.partition
+        acknowledged = [await producer.send_batch(builder, topic, partition=partition) for topic, builder in batches]
+        offsets = {self._source: OffsetAndMetadata(next_offset, "")}
+        await asyncio.gather(producer.send_offsets_to_transaction(offsets, self._group), *acknowledged)
+
+    def _build(self, producer: AIOKafkaProducer, records: Iterable[Record], timestamp: int) -> list[Any]:
+        """Pack records into as few batches as fit; a record larger than a batch gets one of its own."""
+        builders: list[Any] = []
+        builder: Any = None
+        for key, value, headers in records:
+            if (
+                builder is not None
+                and builder.append(timestamp=timestamp, key=key, value=value, headers=headers) is not None
+            ):
+                continue
+            builder = producer.create_batch()
+            builder.append(timestamp=timestamp, key=key, value=value, headers=headers)
+            builders.append(builder)
+        for each in builders:
+            each.close()
+        return builders
+
+    def _running(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise Doubtful(f"the producer of {self.transactional_id} was discarded")
+        return self._producer
+
+
+class _Doubt(OutOfOrderSequenceNumber):  # type: ignore[misc]
+    """An indefinite answer to a transactional request; of a type on which the driver's sender ends without a traceback."""
+
+
+class _Strict(BaseHandler):  # type: ignore[misc]
+    """Make every indefinite answer final.
+
+    The driver repeats a request whose answer was lost with the same producer id and epoch; such a late EndTxn or
+    TxnOffsetCommit would hit the *next* transaction. Ending the sender fails all that waits, and nothing more is sent.
+    """
+
+    async def do(self, node_id: int) -> bool:
+        try:
+            answer = await self._sender.client.send(node_id, self.create_request(), group=self.group)
+        except KafkaError as error:
+            raise _Doubt(f"{type(self).__name__}: {_said(error)}") from error
+        try:
+            backoff = self.handle_response(answer)
+        except ProducerFenced:
+            raise
+        except KafkaError as error:
+            raise _Doubt(f"{type(self).__name__}: {_said(error)}") from error
+        if backoff is None:
+            return True
+        await asyncio.sleep(min(backoff, MARKER_WAIT_SECONDS))
+        return False
+
+
+class _AddPartitions(_Strict, AddPartitionsToTxnHandler):  # type: ignore[misc]
+    pass
+
+
+class _AddOffsets(_Strict, AddOffsetsToTxnHandler):  # type: ignore[misc]
+    pass
+
+
+class _CommitOffsets(_Strict, TxnOffsetCommitHandler):  # type: ignore[misc]
+    pass
+
+
+class _EndTransaction(_Strict, EndTxnHandler):  # type: ignore[misc]
+    pass
+
+
+class _StrictSender(Sender):  # type: ignore[misc]
+    """The driver's sender with the strict handlers, and a short pause where the broker only needs a moment."""
+
+    @classmethod
+    def replacing(cls, producer: AIOKafkaProducer) -> _StrictSender:
+        """Build the sender that takes the place of a producer's own, before it starts."""
+        plain = producer._sender
+        return cls(
+            plain.client,
+            acks=plain._acks,
+            txn_manager=plain._txn_manager,
+            message_accumulator=plain._message_accumulator,
+            retry_backoff_ms=plain._retry_backoff * 1000,
+            request_timeout_ms=plain._request_timeout_ms,
+        )
+
+    async def _do_add_partitions_to_txn(self, tps: Any) -> bool:
+        return await _AddPartitions(self, tps).do(await self._transaction_coordinator())
+
+    async def _do_add_offsets_to_txn(self, group_id: str) -> bool:
+        return await _AddOffsets(self, group_id).do(await self._transaction_coordinator())
+
+    async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
+        if offsets:
+            node_id = await self._find_coordinator(CoordinationType.GROUP, group_id)
+            await _CommitOffsets(self, offsets, group_id).do(node_id)
+
+    async def _do_txn_commit(self, commit_result: Any) -> None:
+        await self._message_accumulator.flush_for_commit()
+        if self._txn_manager.is_empty_transaction():
+            self._txn_manager.complete_transaction()
+            return
+        await _EndTransaction(self, commit_result).do(await self._transaction_coordinator())
+
+    async def _send_produce_req(self, node_id: int, batches: Any) -> None:
+        handler = SendProduceReqHandler(self, batches)
+        handler._default_backoff = MARKER_WAIT_SECONDS
+        await handler.do(node_id)
+        self._in_flight.remove(node_id)
+        for each in batches:
+            self._muted_partitions.remove(each)
+
+    async def _transaction_coordinator(self) -> Any:
+        return await self._find_coordinator(CoordinationType.TRANSACTION, self._txn_manager.transactional_id)
+
+
+def _mark_seen(*futures: asyncio.Future[Any] | None) -> None:
+    """Look at the errors that nobody will wait for any more, so that the event loop does not report them."""
+    for each in futures:
+        if each is not None and each.done() and not each.cancelled():
+            each.exception()
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -1,0 +1,62 @@
+"""Every metric the platform exposes: a closed list of names, a sentence each."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ROWS = (1, 4, 16, 64, 256, 512, 1024, 2048, 4096, 8192)
+
+# Control plane
+EVENTS_CONSUMED = Counter(
+    "interlock_events_consumed", "Control events taken from Kafka, by what became of them.", ["topic", "outcome"]
+)
+EVENT_SECONDS = Histogram(
+    "interlock_event_seconds",
+    "Time to handle one control event, its transaction included.",
+    ["topic"],
+    buckets=_SECONDS,
+)
+CONSUMER_LAG = Gauge("interlock_consumer_lag", "Control events written and not yet handled.", ["topic", "partition"])
+EVENTS_PUBLISHED = Counter("interlock_events_published", "Control events the outbox relay brought to Kafka.", ["topic"])
+OUTBOX_WAITING = Gauge("interlock_outbox_waiting", "Outbox rows not yet published.")
+OUTBOX_OLDEST_SECONDS = Gauge("interlock_outbox_oldest_seconds", "Age of the oldest outbox row not yet published.")
+COMMANDS_REPLAYED = Counter("interlock_commands_replayed", "Commands answered from memory because their key was known.")
+LEASE_EPOCH = Gauge(
+    "interlock_lease_epoch", "The epoch this process holds of a lease; 0 when it holds none.", ["lease"]
+)
+LOOP_RESTARTS = Counter(
+    "interlock_loop_restarts", "Times a background loop was begun again after a passing failure.", ["loop"]
+)
+HTTP_REQUESTS = Counter("interlock_http_requests", "HTTP requests answered.", ["method", "route", "status"])
+HTTP_SECONDS = Histogram(
+    "interlock_http_request_seconds", "Time to answer an HTTP request.", ["method", "route"], buckets=_SECONDS
+)
+
+# Builder and deployer
+BUILDS = Counter("interlock_builds", "Builds finished, by verdict.", ["verdict"])
+BUILD_SECONDS = Histogram(
+    "interlock_build_seconds", "Time a build took.", buckets=(1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+)
+APPLICATIONS = Gauge("interlock_applications", "Serve applications the deployer keeps up.", ["state"])
+ROUTE_EPOCH = Gauge("interlock_route_epoch", "The epoch of the route in force.", ["endpoint"])
+
+# Data plane
+LANE_ROWS = Counter(
+    "interlock_lane_rows", "Requests answered, by version and outcome.", ["endpoint", "version", "outcome"]
+)
+LANE_BATCH_ROWS = Histogram("interlock_lane_batch_rows", "Rows in one lane batch.", ["endpoint"], buckets=_ROWS)
+LANE_SECONDS = Histogram(
+    "interlock_lane_seconds", "Time of one stage of a lane batch.", ["endpoint", "stage"], buckets=_SECONDS
+)
+LANE_LAG = Gauge("interlock_lane_lag", "Requests written and not yet answered.", ["endpoint", "partition"])
+LANE_RESTARTS = Counter(
+    "interlock_lane_restarts", "Times a lane began again from its committed offset.", ["endpoint", "cause"]
+)
+DEAD_LETTERS = Counter("interlock_dead_letters", "Requests that became dead letters.", ["endpoint", "reason"])
+
+
+def exposition() -> bytes:
+    """Return all metrics in Prometheus' text format."""
+    return generate_latest(REGISTRY)

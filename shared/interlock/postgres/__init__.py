@@ -1,0 +1,1 @@
+"""The control plane's truth: journal, inbox and outbox in one Postgres transaction."""

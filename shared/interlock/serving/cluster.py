@@ -1,0 +1,237 @@
+"""The Ray cluster as the platform sees it: connect, deploy and delete applications, call them by name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import ray
+from ray import serve
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError, UnserializableException
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
+
+from interlock.errors import Transient
+from interlock.serving.failures import ModelDied, ModelRaised, ModelTimedOut
+from interlock.signature import Matrix
+
+CONNECT_SECONDS_MAX: Final = 30.0
+CONTROL_SECONDS_MAX: Final = 30.0
+HANDLES_MAX: Final = 64
+DETAIL_CHARACTERS_MAX: Final = 2000
+NAMESPACE: Final = "serve"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ApplicationState:
+    """One application as Serve sees it.
+
+    `state` is NOT_STARTED, DEPLOYING, DEPLOY_FAILED, RUNNING, UNHEALTHY or DELETING.
+    """
+
+    name: str
+    state: str
+    message: str
+
+    @property
+    def running(self) -> bool:
+        """Whether its replica is up and answers its health check."""
+        return self.state == "RUNNING"
+
+
+async def connect(address: str) -> None:
+    """Make this process a driver of the Ray cluster at `address` (host:port of its GCS), or keep the connection it has.
+
+    A connection whose cluster has gone is dropped and made anew. Raises Transient while the cluster is away.
+    """
+    await _in_thread(_connect, address, seconds=CONNECT_SECONDS_MAX)
+
+
+async def disconnect() -> None:
+    """Leave the cluster; applications stay as they are."""
+    await _in_thread(ray.shutdown, seconds=CONNECT_SECONDS_MAX)
+
+
+_connecting = threading.Lock()
+
+
+def _connect(address: str) -> None:
+    with _connecting:
+        if ray.is_initialized():
+            if _answers():
+                return
+            ray.shutdown()
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                configure_logging=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+            raise Transient(f"the Ray cluster at {address} is away: {_first_line(error)}") from error
+        finally:
+            if threading.current_thread() is threading.main_thread() and before is not None:
+                signal.signal(signal.SIGTERM, before)
+
+
+def _answers() -> bool:
+    """Ask the cluster's head for its nodes: a connection whose head has gone does not answer."""
+    try:
+        return bool(ray.nodes())  # type: ignore[no-untyped-call]  # ray has no annotation there
+    except (RayError, RuntimeError):
+        return False
+
+
+class ServeControl:
+    """Ray Serve's control side, for the one process that may deploy. No HTTP proxy is ever started."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def deploy(self, application: serve.Application, name: str) -> None:
+        """Hand an application to Serve and return at once; `status` tells when it runs.
+
+        Deploying the same name again with the same content changes nothing. Raises Transient while Ray is away.
+        """
+        await connect(self._address)
+        await _in_thread(_deploy, application, name, seconds=CONTROL_SECONDS_MAX)
+
+    async def status(self) -> dict[str, ApplicationState]:
+        """Return every application that Serve knows, by name. Raises Transient while Ray is away."""
+        await connect(self._address)
+        return await _in_thread(_status, seconds=CONTROL_SECONDS_MAX)
+
+    async def delete(self, name: str) -> None:
+        """Ask Serve to end an application, after the calls it holds; one that is not there is no error."""
+        await connect(self._address)
+        await _in_thread(_delete, name, seconds=CONTROL_SECONDS_MAX)
+
+
+def _start_serve() -> None:
+    serve.start(proxy_location="Disabled", logging_config=_quiet())
+
+
+def _quiet() -> LoggingConfig:
+    return LoggingConfig(log_level="WARNING", enable_access_log=False)
+
+
+def _deploy(application: serve.Application, name: str) -> None:
+    _start_serve()
+    serve.run_many(
+        [serve.RunTarget(application, name=name, route_prefix=None, logging_config=_quiet())],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+
+
+def _status() -> dict[str, ApplicationState]:
+    overview = serve.status()
+    return {
+        name: ApplicationState(name, str(state.status.value), _messages(state))
+        for name, state in overview.applications.items()
+    }
+
+
+def _messages(state: Any) -> str:
+    parts = [state.message, *(deployment.message for deployment in state.deployments.values())]
+    return "\n".join(part for part in parts if part)[:DETAIL_CHARACTERS_MAX]
+
+
+def _delete(name: str) -> None:
+    if name in serve.status().applications:
+        serve.delete(name, _blocking=False)
+
+
+class Handles:
+    """Calls to applications by name, over cached handles; one object for a process, all calls from one event loop."""
+
+    def __init__(self, address: str, handles_max: int = HANDLES_MAX) -> None:
+        self._address = address
+        self._handles_max = handles_max
+        self._handles: OrderedDict[str, DeploymentHandle[Any]] = OrderedDict()
+        self._getting = asyncio.Lock()
+
+    async def call(self, name: str, matrix: Matrix, seconds_max: float) -> tuple[str, Matrix]:
+        """Score a matrix (float64, rows x inputs) by the application `name`.
+
+        Returns the digest of the version that the replica loaded, and its answer as it gave it (float64, rows x
+        outputs if the model is sound: the caller checks). Raises Transient when application, replica or cluster
+        is away or no replica took the call within `seconds_max`; ModelTimedOut, ModelRaised and ModelDied as they
+        say.
+        """
+        handle = await self._handle(name)
+        response = handle.remote(matrix)
+        try:
+            digest, outputs = await asyncio.wait_for(response, seconds_max)
+        except TimeoutError:
+            response.cancel()  # type: ignore[no-untyped-call]  # ray has no annotation there
+            raise Transient(f"application {name} did not answer within {seconds_max:g} s") from None
+        except RayTaskError as error:
+            raise _from_task(error) from error
+        except UnserializableException as error:
+            raise ModelRaised("the model raised an error that cannot leave its process") from error
+        except ActorUnavailableError as error:
+            raise ModelDied(f"a replica of {name} became unavailable during the call") from error
+        except RayActorError as error:
+            raise ModelDied(f"a replica of {name} died during the call") from error
+        except (RayServeException, RayError) as error:
+            self.forget(name)
+            raise Transient(f"application {name} is away: {_first_line(error)}") from error
+        return digest, outputs
+
+    def forget(self, name: str) -> None:
+        """Drop the cached handle of an application, as when it was deleted."""
+        self._handles.pop(name, None)
+
+    async def _handle(self, name: str) -> DeploymentHandle[Any]:
+        handle = self._handles.get(name)
+        if handle is not None and ray.is_initialized():
+            return handle
+        async with self._getting:
+            if not ray.is_initialized():
+                self._handles.clear()
+            await connect(self._address)
+            handle = await _in_thread(_get_handle, name, seconds=CONTROL_SECONDS_MAX)
+            self._handles[name] = handle
+            while len(self._handles) > self._handles_max:
+                self._handles.popitem(last=False)
+            return handle
+
+
+def _get_handle(name: str) -> DeploymentHandle[Any]:
+    try:
+        return serve.get_app_handle(name)
+    except RayServeException as error:
+        raise Transient(f"application {name} is not there: {_first_line(error)}") from error
+
+
+def _from_task(error: RayTaskError) -> ModelRaised | ModelTimedOut:
+    cause = error.cause
+    if isinstance(cause, ModelTimedOut):
+        return ModelTimedOut(cause.detail)
+    return ModelRaised(f"{type(cause).__name__}: {_first_line(cause)}"[:DETAIL_CHARACTERS_MAX])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+async def _in_thread(function: Callable[..., T], *arguments: Any, seconds: float) -> T:
+    """Run a blocking Ray call aside, bounded: Ray's own calls wait for ever when its head has gone."""
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(function, *arguments), seconds)
+    except TimeoutError:
+        raise Transient(f"Ray did not answer within {seconds:g} s") from None
+    except (RayServeException, RayError) as error:
+        raise Transient(f"Ray is away: {_first_line(error)}") from error

@@ -1,0 +1,1 @@
+"""The rules of the house, each proved by a planted violation."""

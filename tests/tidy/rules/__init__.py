@@ -1,0 +1,1 @@
+"""Rules as pure functions: each takes the repository's root and returns what breaks it, a line each."""

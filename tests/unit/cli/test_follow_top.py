@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import re
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from interlock.cli.follow import WORDS, sentence, short_type
+from interlock.cli.top import summary, table
+from interlock.schemas.events import EVENTS
+
+
+def test_every_control_event_has_words_that_fit_its_fields() -> None:
+    """Each event the timeline can show has a sentence, and the sentence only names fields that the event has."""
+    for event in EVENTS:
+        name = short_type(event.TYPE)
+        if name in ("route", "dead_letter"):
+            continue
+        assert name in WORDS, name
+        fields = set(event.__struct_fields__)
+        assert set(re.findall(r"{(\w+)}", WORDS[name])) <= fields, name
+
+
+@pytest.mark.parametrize("form", ["io.interlock.version_promoted.v1", "VersionPromoted", "version_promoted"])
+def test_an_events_name_is_understood_in_every_form(form: str) -> None:
+    """CloudEvents types, class names and bare names mean the same."""
+    assert short_type(form) == "version_promoted"
+
+
+def test_a_sentence_shows_short_digests_and_marks_what_is_missing() -> None:
+    """Readers compare twelve digits; nothing is invented for a missing field."""
+    event = {"model": "fraud", "version": 2, "digest": "sha256:" + "ab" * 32}
+    text = sentence({"type": "VersionRegistered", "event": event})
+    assert text == "fraud version 2 is pushed by -, abababababab"
+
+
+def test_top_adds_instances_up_and_weighs_their_shares() -> None:
+    """Rates and lags add up, the worst latency counts, shares are weighed by rate."""
+    one = {"events_per_second": 300.0, "lag": 5, "latency_ms": {"p50": 10, "p99": 40}, "versions": {"1": 1.0}}
+    two = {"events_per_second": 100.0, "lag": 1, "latency_ms": {"p50": 20, "p99": 30}, "versions": {"2": 1.0}}
+    figures = summary("fraud", {"instances": [one, two]})
+    assert figures["events_per_second"] == 400
+    assert figures["lag"] == 6
+    assert figures["latency_ms"] == {"p50": 20, "p99": 40}
+    assert figures["versions"] == {"1": 0.75, "2": 0.25}
+    out = Console(file=StringIO(), width=100)
+    out.print(table([figures, summary("idle", {"instances": []})]))
+    shown = out.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
+    assert "v1 75%, v2 25%" in shown
