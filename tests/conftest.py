@@ -16,9 +16,7 @@ REUSED_HOME = "INTERLOCK_TEST_HOME"
 """Names the home of a running stack to test against, so that a test written by hand need not start one each time."""
 
 
-def _environment(
-    factory: pytest.TempPathFactory, name: str, parts: tuple[str, ...]
-) -> Iterator[dict[str, str]]:
+def _environment(factory: pytest.TempPathFactory, name: str, parts: tuple[str, ...]) -> Iterator[dict[str, str]]:
     reused = Home(Path(os.environ[REUSED_HOME])) if REUSED_HOME in os.environ else None
     record = reused.record() if reused is not None and is_running(reused) else None
     if record is not None and set(parts) <= set(record["processes"]):

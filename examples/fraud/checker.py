@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import deque
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,8 +25,11 @@ from examples.fraud.stream import say
 
 REPORT_SECONDS: Final = 0.5
 POLL_ROWS_MAX: Final = 2_000
+POLL_SECONDS: Final = 0.01
 BUSY_ROWS: Final = 500
-DECODE_ROWS_WHEN_BUSY: Final = 200
+DECODE_ROWS: Final = 500
+DECODE_ROWS_WHEN_BUSY: Final = 100
+TOPICS_SECONDS_MAX: Final = 300.0
 PROMOTED: Final = "io.interlock.version_promoted.v1"
 ORDERED_BACK: Final = "io.interlock.rollback_ordered.v1"
 
@@ -39,7 +43,7 @@ class Checker:
         self._results = f"{endpoint}.results"
         self._dead_letters = f"{endpoint}.dead-letters"
         self._events = "interlock.model.events"
-        self._waiting: list[tuple[bytes, bytes, float]] = []
+        self._waiting: deque[tuple[bytes, bytes, float]] = deque()
         self.results_read = 0
         self.moments: list[dict[str, Any]] = []
         self._consumer = Consumer(
@@ -55,14 +59,24 @@ class Checker:
         )
 
     def start(self) -> None:
-        """Take every partition of the four topics, from the beginning."""
-        known = self._consumer.list_topics(timeout=20).topics
+        """Take every partition of the four topics, from the beginning; wait for those that are not there yet."""
+        wanted = (self._requests, self._results, self._dead_letters, self._events)
+        deadline = time.time() + TOPICS_SECONDS_MAX
+        while not set(wanted) <= set(known := self._consumer.list_topics(timeout=20).topics):
+            if time.time() > deadline:
+                raise SystemExit(f"No topics {', '.join(sorted(set(wanted) - set(known)))}.")
+            time.sleep(0.3)
         places = [
             TopicPartition(topic, partition, OFFSET_BEGINNING)
-            for topic in (self._requests, self._results, self._dead_letters, self._events)
+            for topic in wanted
             for partition in known[topic].partitions
         ]
         self._consumer.assign(places)
+
+    @property
+    def behind(self) -> bool:
+        """Whether results were read that are not decoded yet."""
+        return bool(self._waiting)
 
     def close(self) -> None:
         """Disconnect."""
@@ -70,15 +84,14 @@ class Checker:
 
     def step(self) -> None:
         """Read what is there, and decode as much as the moment allows."""
-        messages = self._consumer.consume(num_messages=POLL_ROWS_MAX, timeout=0.02)
+        messages = self._consumer.consume(num_messages=POLL_ROWS_MAX, timeout=POLL_SECONDS)
         now = time.time() * 1000
         for message in messages:
             if message.error() is None:
                 self._take(message, now)
-        ready = DECODE_ROWS_WHEN_BUSY if len(messages) > BUSY_ROWS else len(self._waiting)
-        for key, value, seen in self._waiting[:ready]:
-            self._comparison.take_result(key, value, seen)
-        del self._waiting[:ready]
+        ready = DECODE_ROWS_WHEN_BUSY if len(messages) > BUSY_ROWS else DECODE_ROWS
+        for _ in range(min(ready, len(self._waiting))):
+            self._comparison.take_result(*self._waiting.popleft())
 
     def _take(self, message: Message, now: float) -> None:
         topic = message.topic()
@@ -126,7 +139,7 @@ def watch(checker: Checker, comparison: Comparison, finish: threading.Event, wai
             reported, count_then, read_then = now, len(comparison.results.version), checker.results_read
         if finish.is_set():
             deadline = min(deadline, now + wait_seconds)
-            everything = checker.results_read >= comparison.requests
+            everything = checker.results_read >= comparison.requests and not checker.behind
             if now > deadline or (everything and _quiet(checker, comparison)):
                 return
 

@@ -31,7 +31,7 @@ async def tell(home: Path, display: Display, *, keep: bool) -> bool:
     training = asyncio.create_task(_train(work))
     children: list[Child] = []
     try:
-        await interlock(home, "up", quiet=False)
+        await interlock(home, "up", "--free-ports", quiet=False)
         display.say("The stack is up: Kafka, PostgreSQL, Valkey, Ray Serve and the services, all on this machine.")
         await training
         display.say("Three versions are trained, and the stream is prepared.")

@@ -15,6 +15,7 @@ from rich.text import Text
 from examples.fraud.closing import Row
 
 PLAIN_SECONDS: Final = 3.0
+PLAIN_COLUMNS: Final = 150
 BAR_WIDTH: Final = 30
 
 
@@ -22,11 +23,11 @@ class Display:
     """Story lines above, live figures below; plain lines now and then where there is no terminal."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False)
+        self.terminal = sys.stdout.isatty()
+        self._console = Console(highlight=False, width=None if self.terminal else PLAIN_COLUMNS)
         self._began = time.monotonic()
         self._live: Live | None = None
         self._printed = 0.0
-        self.terminal = sys.stdout.isatty()
 
     def __enter__(self) -> Self:
         return self

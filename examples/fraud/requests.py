@@ -25,10 +25,10 @@ _FEATURES_AT = _INSTANT_AT + INSTANT_BYTES
 class Requests:
     """The whole stream, encoded; `bytes_of` gives a range of it, dated and ready to be sent."""
 
-    def __init__(self, columns: Floats, schema_id: int) -> None:
+    def __init__(self, columns: Floats, schema_id: int = 0) -> None:
         widths = [1 if name in BOOLEANS else 8 for name in NAMES]
         self._rows = np.zeros((len(columns), _FEATURES_AT + sum(widths)), dtype=np.uint8)
-        self._rows[:, 1:_FRAME_BYTES] = np.frombuffer(schema_id.to_bytes(4, "big"), dtype=np.uint8)
+        self.frame(schema_id)
         self._rows[:, _FRAME_BYTES] = 2 * (1 + ID_DIGITS)
         numbers = np.arange(len(columns))
         for digit in range(ID_DIGITS):
@@ -40,6 +40,10 @@ class Requests:
                 column.astype("<f8").view(np.uint8).reshape(-1, 8) if width == 8 else column.astype(np.uint8)[:, None]
             )
             at += width
+
+    def frame(self, schema_id: int) -> None:
+        """Write the schema's id into the frame of every request."""
+        self._rows[:, 1:_FRAME_BYTES] = np.frombuffer(schema_id.to_bytes(4, "big"), dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self._rows)

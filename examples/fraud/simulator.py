@@ -79,19 +79,19 @@ def simulate(world: World) -> Transactions:
 
     counts = random.poisson(daily_rate, (world.days, world.customers))
     day, customer = (axis.repeat(counts.ravel()) for axis in np.indices(counts.shape).reshape(2, -1))
-    in_day = np.asarray(random.normal(DAY_SECONDS / 2, 20_000, len(day)), dtype=np.float64)
+    in_day = random.normal(DAY_SECONDS / 2, 20_000, len(day))
     kept = (in_day > 0) & (in_day < DAY_SECONDS)
-    day, customer, in_day = day[kept], customer[kept], in_day[kept]
+    day, customer, seconds = day[kept], customer[kept], (day * DAY_SECONDS + in_day).astype(np.int64)[kept]
 
     amount = random.normal(mean_amount[customer], mean_amount[customer] / 2)
     redrawn = random.uniform(0, 2 * mean_amount[customer])
-    amount = np.round(np.where(amount < 0, redrawn, amount), 2)
+    amount = np.where(amount < 0, redrawn, amount).round(2)
     choices = first[customer + 1] - first[customer]
     terminal = reach[first[customer] + (random.random(len(day)) * choices).astype(np.int64)]
 
-    order = np.argsort(day * DAY_SECONDS + in_day, kind="stable")
+    order = np.argsort(seconds, kind="stable")
     honest = Transactions(
-        seconds=(day * DAY_SECONDS + in_day).astype(np.int64)[order],
+        seconds=seconds[order],
         customer=customer[order].astype(np.int64),
         terminal=terminal[order],
         amount=amount[order],

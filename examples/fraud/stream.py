@@ -1,9 +1,10 @@
 """The stream: a process of its own that sends card transactions to the endpoint's request topic.
 
 It reads orders on standard input, one JSON document a line, and says on standard output, in the same way, what it
-has done: `{"do": "rate", "per_second": 2000, "phase": "s"}` sends at an even rate until the next order,
-`{"do": "burst", "count": 100000, "phase": "b"}` sends as fast as Kafka takes them, `{"do": "stop"}` ends it.
-Requests are dated with the moment they were due, so that a slow sender cannot hide a slow answer.
+has done. `{"do": "schema", "id": 1042}` says what the requests are framed with; `{"do": "rate", "per_second": 2000,
+"phase": "s"}` sends at an even rate until the next order; `{"do": "burst", "count": 100000, "phase": "b"}` sends as
+fast as Kafka takes them; `{"do": "stop"}` ends it. Requests are dated with the moment they were due, so that a slow
+sender cannot hide a slow answer.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class Stream:
         self.next_row = stop
         self._producer.poll(0)
 
+    def frame(self, schema_id: int) -> None:
+        """Put the schema's id into every request's frame."""
+        self._requests.frame(schema_id)
+
     def poll(self) -> None:
         """Let the client library say what was delivered."""
         self._producer.poll(0)
@@ -112,7 +117,9 @@ def run(stream: Stream, orders: queue.SimpleQueue[dict[str, Any]]) -> None:
         if order is not None:
             if order["do"] == "stop":
                 break
-            if order["do"] == "rate":
+            if order["do"] == "schema":
+                stream.frame(int(order["id"]))
+            elif order["do"] == "rate":
                 pace = Pace(order["per_second"], order["phase"], time.time()) if order["per_second"] else None
             else:
                 _burst(stream, int(order["count"]), order["phase"])
@@ -166,12 +173,11 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="stream.npz, as `examples.fraud.train` writes it")
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
-    parser.add_argument("--schema-id", type=int, required=True)
     arguments = parser.parse_args()
     with np.load(arguments.file) as content:
         customers, columns = content["customer"], content["columns"]
     keys = [b"card-%d" % customer for customer in customers.tolist()]
-    stream = Stream(arguments.bootstrap, arguments.topic, Requests(columns, arguments.schema_id), keys)
+    stream = Stream(arguments.bootstrap, arguments.topic, Requests(columns), keys)
     say("ready", requests=stream.left)
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(orders,), daemon=True).start()

@@ -33,6 +33,13 @@ VECTORS_MAX: Final = 64
 GENERATED_ROWS: Final = 32
 SEED: Final = 20260101
 TOLERANCE_MIN: Final = 1e-5
+#: What a file that is no pickle, or one of other libraries, makes the unpickler raise.
+_UNPICKLING: Final = (pickle.UnpicklingError, ImportError, AttributeError, EOFError, ValueError, TypeError, LookupError)
+#: Libraries whose own format is served as it is, and how to save it.
+_NATIVE: Final = {
+    "xgboost": "estimator.save_model('model.ubj') with format = \"xgboost\"",
+    "lightgbm": "estimator.booster_.save_model('model.txt') with format = \"lightgbm\"",
+}
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -85,7 +92,8 @@ def export(
     if difference > tolerance:
         raise Refusal(
             EXPORT_FAILED,
-            f"the converted model differs from the estimator by {difference:.3g} on the sample; {tolerance:g} is allowed.",
+            f"the converted model differs from the estimator by {difference:.3g} on the sample;"
+            f" {tolerance:g} is allowed.",
         )
     notes = ["no --data: the vectors are of random numbers"] if sample.generated else []
     text, kept = _manifest(folder, name, version, owner, signature, max(TOLERANCE_MIN, difference * 10))
@@ -100,15 +108,18 @@ def load(source: Path) -> Any:
     if source.suffix == ".skops":
         raise Refusal(EXPORT_FAILED, f"{source} is a skops file: load it and save it by joblib.dump first.")
     try:
-        import joblib
+        import joblib  # type: ignore[import-untyped]  # ships no annotations
     except ImportError as error:
         raise Refusal(EXPORT_FAILED, "scikit-learn is not installed here: pip install 'interlock[export]'.") from error
     try:
         estimator = joblib.load(source)
     except FileNotFoundError as error:
         raise Refusal(EXPORT_FAILED, f"there is no file {source}.") from error
-    except (pickle.UnpicklingError, ImportError, AttributeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (*_UNPICKLING, OSError) as error:
         raise Refusal(EXPORT_FAILED, f"{source} does not unpickle here: {error}.") from error
+    native = _NATIVE.get(type(estimator).__module__.split(".")[0])
+    if native is not None:
+        raise Refusal(EXPORT_FAILED, f"{source} needs no conversion: push what {native} writes.")
     if not hasattr(estimator, "predict"):
         raise Refusal(EXPORT_FAILED, f"{source} holds a {type(estimator).__name__}, which has no predict.")
     return estimator
@@ -189,7 +200,7 @@ def _outputs(estimator: Any) -> tuple[Output, ...]:
         classes = list(estimator.classes_)
         if len(classes) == 2:
             return (Output("score", "double", 0.0, 1.0),)
-        return tuple(Output(f"score_{_column_name(str(each))}", "double", 0.0, 1.0) for each in classes)
+        return tuple(Output(_column_name(f"score_{each}"), "double", 0.0, 1.0) for each in classes)
     if is_regressor(estimator):
         return (Output("score", "double"),)
     raise Refusal(EXPORT_FAILED, f"{type(estimator).__name__} is neither a classifier nor a regressor.")
@@ -315,7 +326,7 @@ def _tables(rows: list[dict[str, Any]]) -> Any:
 
 def _without_defaults(declared: Input | Output) -> dict[str, Any]:
     fields = msgspec.to_builtins(declared)
-    return {key: value for key, value in fields.items() if value not in (None, "", False) or key in ("name", "type")}
+    return {key: value for key, value in fields.items() if value is not None and value is not False and value != ""}
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

@@ -22,6 +22,8 @@ EXPORT_BATCH_SPANS_MAX = 512
 EXPORT_DELAY_MILLISECONDS = 1000
 EXPORT_TIMEOUT_MILLISECONDS = 3000
 SPAN_LINKS_MAX = 64
+REPEAT_SECONDS = 30.0
+REPEATED_MESSAGES_MAX = 200
 _KINDS = {kind.name.lower(): kind for kind in SpanKind}
 
 
@@ -132,11 +134,36 @@ def _setup_logs(service: str, log_level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log_level.upper())
-    logging.getLogger("aiokafka").setLevel(
-        "ERROR"
-    )  # its warnings repeat each 100 ms while a broker is away; we say it once
+    logging.getLogger("aiokafka").setLevel("ERROR")
+    handler.addFilter(_Repetitions("aiokafka"))
     logging.getLogger("uvicorn").setLevel("WARNING")
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel("WARNING")  # they log every URL, and a URL may carry a token
     structlog.contextvars.bind_contextvars(service=service)
+
+
+class _Repetitions(logging.Filter):
+    """Lets one line of a library through in REPEAT_SECONDS for each message it has.
+
+    While a broker is away aiokafka says the same for every attempt of every task: thousands of lines a minute.
+    """
+
+    def __init__(self, library: str) -> None:
+        super().__init__()
+        self._library = library
+        self._said_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the line is new enough to be worth reading."""
+        if record.name.partition(".")[0] != self._library:
+            return True
+        said = (record.name, str(record.msg)[:100])
+        if record.created - self._said_at.get(said, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return False
+        if len(self._said_at) >= REPEATED_MESSAGES_MAX:
+            self._said_at.clear()
+        self._said_at[said] = record.created
+        return True
 
 
 def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from interlock.errors import Code
 
-NOT_APPROVED = Code(
-    "NOT_APPROVED",
+ORDER_NOT_APPROVED = Code(
+    "ORDER_NOT_APPROVED",
     409,
     "The order names a digest that was not approved for the endpoint",
     "Approve the version for this endpoint and order again.",

@@ -25,7 +25,7 @@ from interlock.schemas.events import (
     VersionWarmed,
 )
 from interlock_deployer import table
-from interlock_deployer.errors import NOT_APPROVED
+from interlock_deployer.errors import ORDER_NOT_APPROVED
 from interlock_deployer.rollout import (
     ORDERS_KEPT_MAX,
     Approval,
@@ -206,7 +206,7 @@ def _ordered(rollout: Rollout, order: Order, named: frozenset[int], now: datetim
     approval = rollout.approvals.get(order.version)
     if approval is not None and approval.digest != order.digest:
         detail = f"order {order.promotion} names {order.digest}, but approved is {approval.digest}"
-        failure = _failure(rollout, order.version, order.digest, NOT_APPROVED.id, detail, now)
+        failure = _failure(rollout, order.version, order.digest, ORDER_NOT_APPROVED.id, detail, now)
         return Step(rollout, (failure,) if order.promotion > newest else ())
     # What was heard first under a number stands.
     orders = {order.promotion: (order.version, order.cause is RouteCause.ROLLBACK)} | rollout.orders

@@ -20,8 +20,13 @@ class Subjects:
 
     def __init__(self, url: str, seconds_max: float) -> None:
         """Talk to the registry at `url`, which may carry `user:token@`."""
-        self._url = url.rstrip("/")
-        self._client = httpx.AsyncClient(timeout=seconds_max, headers={"Content-Type": _CONTENT_TYPE})
+        place = httpx.URL(url)
+        self._url = str(place.copy_with(userinfo=b"")).rstrip("/")
+        credentials = (place.username, place.password) if place.password else None
+        # The credentials leave the URL, so that no log line and no error can repeat them.
+        self._client = httpx.AsyncClient(
+            timeout=seconds_max, headers={"Content-Type": _CONTENT_TYPE}, auth=credentials, trust_env=False
+        )
         self._ids: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     async def id_of(self, subject: str, schema: str) -> int:

@@ -52,15 +52,27 @@ ENDPOINT_TAKEN = Code(
 OWN_APPROVAL = Code(
     "OWN_APPROVAL", 403, "An author cannot approve their own version", "Ask somebody else who holds the role approver."
 )
-NOT_PROVEN = Code("NOT_PROVEN", 409, "The version is not proven")
+NOT_PROVEN = Code(
+    "NOT_PROVEN",
+    409,
+    "The version is not proven",
+    "Only a version that was built and passed every gate can be approved or promoted; improve it and push the next.",
+)
 NOT_APPROVED = Code(
     "NOT_APPROVED",
     409,
     "Nobody has approved this version for the endpoint",
     "Ask somebody other than the author: `interlock approve MODEL VERSION --endpoint ENDPOINT`.",
 )
-OTHER_MODEL = Code("OTHER_MODEL", 409, "The endpoint belongs to another model")
-ALREADY_CHAMPION = Code("ALREADY_CHAMPION", 409, "The version is already the champion")
+OTHER_MODEL = Code(
+    "OTHER_MODEL",
+    409,
+    "The endpoint belongs to another model",
+    "`interlock endpoint list` shows whose it is.",
+)
+ALREADY_CHAMPION = Code(
+    "ALREADY_CHAMPION", 409, "The version is already the champion", "There is nothing to do: it answers the endpoint."
+)
 NO_WAY_BACK = Code(
     "NO_WAY_BACK",
     409,
@@ -89,8 +101,8 @@ TREE_REFUSED = Code(
     "The tree holds something that the registry does not take",
     "Remove it, commit, and push again.",
 )
-FILE_MISSING = Code(
-    "FILE_MISSING",
+FILE_NOT_IN_TREE = Code(
+    "FILE_NOT_IN_TREE",
     422,
     "A file that the manifest names is not in the tree",
     "Is it committed, and not ignored by .gitignore? `git ls-files` shows what is in the tree.",

@@ -18,7 +18,7 @@ from interlock.manifest import MANIFEST_FILE, Manifest
 from interlock.postgres.journal import Unit, unit
 from interlock.postgres.pool import Pool, passing
 from interlock.serving.formats import refuse_executable
-from interlock_registry import errors, git_pack, git_progress, git_tree, git_wire, handlers, store, timeline
+from interlock_registry import errors, git_pack, git_progress, git_tree, git_wire, handlers, store, store_timeline
 from interlock_registry.git_repositories import Quarantine, Repositories
 from interlock_registry.git_wire import MAIN, ZERO, Command, Commands
 from interlock_registry.model import Pushed, Version
@@ -135,7 +135,7 @@ class Pushes:
     def _pushed(self, model: str, author: str, commit: str, files: dict[str, bytes], read: git_tree.Read) -> Pushed:
         if MANIFEST_FILE not in files:
             raise Refusal(
-                errors.FILE_MISSING, f"There is no {MANIFEST_FILE} at the root of the tree.", path=MANIFEST_FILE
+                errors.FILE_NOT_IN_TREE, f"There is no {MANIFEST_FILE} at the root of the tree.", path=MANIFEST_FILE
             )
         text = read(files[MANIFEST_FILE])[1]
         manifest = Manifest.parse(text)
@@ -178,7 +178,7 @@ class Pushes:
 
     async def _register(self, pushed: Pushed, opened: Unit) -> tuple[int, bool, Version]:
         connection = await store.begin(opened)
-        position = await timeline.end(connection)
+        position = await store_timeline.end(connection)
         new = await handlers.register(pushed, opened)
         return position, new, await handlers.find_version(connection, pushed.model, pushed.version)
 
@@ -266,7 +266,7 @@ def _require_files(manifest: Manifest, files: dict[str, bytes]) -> None:
     missing = [path for path in manifest.files if path not in files]
     if missing:
         raise Refusal(
-            errors.FILE_MISSING,
+            errors.FILE_NOT_IN_TREE,
             "\n".join(f"{MANIFEST_FILE} names {path}, which is not in the pushed tree." for path in missing),
             paths=missing,
         )
@@ -278,14 +278,14 @@ def _content(read: Callable[[bytes], tuple[int, bytes]], path: str, oid: bytes) 
         raise Refusal(errors.TREE_REFUSED, f"{path} is not a file.", path=path)
     if content.startswith(_LFS):
         raise Refusal(
-            errors.FILE_MISSING,
+            errors.FILE_NOT_IN_TREE,
             f"{path} is a Git LFS pointer, not the file itself; take it out of LFS (git lfs untrack) and commit it.",
             path=path,
         )
     return content
 
 
-def _last(entry: timeline.Entry, version: Version) -> bool:
+def _last(entry: store_timeline.Entry, version: Version) -> bool:
     """Say whether an entry is the last that belongs to the verdict, so that no gate's line is left unsaid."""
     if entry.type == "GateEvaluated":
         return bool(entry.event["gate"] == version.gates[-1].name)

@@ -24,7 +24,7 @@ from interlock.schemas.events import (
     VersionWarmed,
 )
 from interlock.schemas.topics import BUILD_EVENTS, DEPLOY_EVENTS
-from interlock_registry import approvals, errors, model, promotions, schema_registry, store, timeline
+from interlock_registry import approvals, errors, model, promotions, schema_registry, store, store_timeline
 from interlock_registry.model import Pushed, Version
 from interlock_registry.promotions import Endpoint
 
@@ -157,7 +157,7 @@ async def on_deploy_failed(event: DeployFailed, unit: Unit) -> None:
 async def on_deployment(event: VersionWarmed | VersionServing | RolledBack | VersionDrained, unit: Unit) -> None:
     """Keep in the timeline what changes nothing that the registry owns."""
     connection = await store.begin(unit)
-    await timeline.note(connection, unit.cause.event_id, event, event.model)
+    await store_timeline.note(connection, unit.cause.event_id, event, event.model)
 
 
 async def find_version(connection: Connection, name: str, number: int) -> Version:
@@ -183,7 +183,7 @@ async def _fold_version(event: Built, unit: Unit, fold: Callable[[Version, Built
     known = await store.version(connection, event.model, event.version)
     if known is not None:
         await store.keep_version(connection, fold(known, event))
-    await timeline.note(connection, unit.cause.event_id, event, event.model)
+    await store_timeline.note(connection, unit.cause.event_id, event, event.model)
 
 
 async def _fold_endpoint(event: RouteChanged | DeployFailed, unit: Unit, fold: Callable[[Endpoint], Endpoint]) -> None:
@@ -191,13 +191,13 @@ async def _fold_endpoint(event: RouteChanged | DeployFailed, unit: Unit, fold: C
     known = await store.endpoint(connection, event.endpoint)
     if known is not None:
         await store.keep_endpoint(connection, fold(known))
-    await timeline.note(connection, unit.cause.event_id, event, None if known is None else known.model)
+    await store_timeline.note(connection, unit.cause.event_id, event, None if known is None else known.model)
 
 
 async def _say(unit: Unit, event: Event, name: str) -> None:
     """Append what was decided to the journal (and so to Kafka) and to the timeline."""
     event_id = await unit.append(name, event)
-    await timeline.note(unit.connection, event_id, event, name)
+    await store_timeline.note(unit.connection, event_id, event, name)
 
 
 async def _agree(connection: Connection, endpoint: Endpoint, version: Version, *, replace: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fastavro.schema import SchemaParseException, UnknownType, parse_schema
@@ -16,30 +15,12 @@ from interlock.schemas import TOPICS, endpoint_topics
 from interlock.schemas.events import EVENTS
 from interlock.signature import Signature
 from interlock_registry import errors
+from interlock_registry import store_schemas as store
+from interlock_registry.store_schemas import Registered
 
 PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 SCHEMA_BYTES_MAX: Final = 256 * 1024
 SCHEMA_DEPTH_MAX: Final = 64
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/schemas', 0))"
-_SEED: Final = "INSERT INTO schemas (id, fingerprint, schema) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
-_NEW: Final = """
-INSERT INTO schemas (id, fingerprint, schema) VALUES (nextval('schema_ids')::integer, $1, $2) RETURNING id
-"""
-_BY_PRINT: Final = "SELECT id FROM schemas WHERE fingerprint = $1"
-_BY_ID: Final = "SELECT id, fingerprint, schema FROM schemas WHERE id = $1"
-_SUBJECTS: Final = "SELECT DISTINCT subject FROM subjects WHERE deleted = ANY($1::text[]) ORDER BY subject"
-_VERSIONS: Final = """
-SELECT subject, version, subjects.id, schema, deleted FROM subjects JOIN schemas USING (id)
-WHERE subject = $1 ORDER BY version
-"""
-_OF_ID: Final = "SELECT subject, version FROM subjects WHERE id = $1 AND deleted = 'no' ORDER BY subject, version"
-_ADD: Final = "INSERT INTO subjects (subject, version, id) VALUES ($1, $2, $3)"
-_DELETE: Final = "UPDATE subjects SET deleted = $3 WHERE subject = $1 AND version = ANY($2::integer[])"
-_LEVEL: Final = "SELECT level FROM levels WHERE subject = $1"
-_SET_LEVEL: Final = """
-INSERT INTO levels (subject, level) VALUES ($1, $2) ON CONFLICT (subject) DO UPDATE SET level = excluded.level
-"""
-_CLEAR_LEVEL: Final = "DELETE FROM levels WHERE subject = $1"
 
 
 class SchemaRefusal(Exception):
@@ -49,17 +30,6 @@ class SchemaRefusal(Exception):
         super().__init__(message)
         self.number = number
         self.message = message
-
-
-@dataclass(frozen=True)
-class Registered:
-    """One version of a subject."""
-
-    subject: str
-    version: int
-    id: int
-    schema: str
-    deleted: str = "no"
 
 
 def parse(text: str, *, bytes_max: int = SCHEMA_BYTES_MAX, depth_max: int = SCHEMA_DEPTH_MAX) -> Any:
@@ -105,27 +75,28 @@ def fingerprint(schema: Any) -> str:
 
 async def schema_by_id(connection: Connection, number: int) -> str:
     """Return a schema's text; raises SchemaRefusal(40403)."""
-    row = await connection.fetchrow(_BY_ID, number)
-    if row is None:
+    # An id beyond the column's range is simply one that was never given.
+    text = await store.text_of(connection, number) if 0 < number < 2**31 else None
+    if text is None:
         raise SchemaRefusal(40403, f"Schema {number} not found")
-    return str(row["schema"])
+    return text
 
 
 async def uses(connection: Connection, number: int) -> list[tuple[str, int]]:
     """Return where an id is used, as (subject, version); raises SchemaRefusal(40403)."""
     await schema_by_id(connection, number)
-    return [(row["subject"], row["version"]) for row in await connection.fetch(_OF_ID, number)]
+    return await store.uses(connection, number)
 
 
 async def subjects(connection: Connection, *, deleted: bool = False) -> list[str]:
     """Return the subjects that have a version."""
-    return [row["subject"] for row in await connection.fetch(_SUBJECTS, ["no", "soft"] if deleted else ["no"])]
+    return await store.subjects(connection, ["no", "soft"] if deleted else ["no"])
 
 
 async def versions(connection: Connection, subject: str, *, deleted: bool = False) -> list[Registered]:
     """Return a subject's versions, oldest first; raises SchemaRefusal(40401) where it has none."""
     seen = ("no", "soft") if deleted else ("no",)
-    found = [row for row in await _all(connection, subject) if row.deleted in seen]
+    found = [row for row in await store.versions(connection, subject) if row.deleted in seen]
     if not found:
         raise SchemaRefusal(40401, f"Subject '{subject}' not found.")
     return found
@@ -154,7 +125,7 @@ def version_number(wanted: str) -> int | None:
 
 async def lookup(connection: Connection, subject: str, schema: Any, *, deleted: bool = False) -> Registered:
     """Return the version under which a schema stands; raises SchemaRefusal(40401 | 40403)."""
-    number = await connection.fetchval(_BY_PRINT, fingerprint(schema))
+    number = await store.id_of(connection, fingerprint(schema))
     for each in await versions(connection, subject, deleted=deleted):
         if each.id == number:
             return each
@@ -168,11 +139,11 @@ async def register(
 
     It must follow the subject's versions at the subject's level, or at `level`. Raises SchemaRefusal(409).
     """
-    await connection.execute(_LOCK)
-    known = await _all(connection, subject)
+    await store.begin(connection)
+    known = await store.versions(connection, subject)
     live = [each for each in known if each.deleted == "no"]
     printed = fingerprint(schema)
-    number = await connection.fetchval(_BY_PRINT, printed)
+    number = await store.id_of(connection, printed)
     for each in live:
         if each.id == number:
             return each
@@ -183,9 +154,9 @@ async def register(
         earlier = f"Schema being registered is incompatible with an earlier schema for subject '{subject}'"
         raise SchemaRefusal(409, f"{earlier}: {'; '.join(problems)}")
     if number is None:
-        number = await connection.fetchval(_NEW, printed, text)
+        number = await store.new_id(connection, printed, text)
     following = known[-1].version + 1 if known else 1
-    await connection.execute(_ADD, subject, following, number)
+    await store.add(connection, subject, following, number)
     return Registered(subject, following, number, text)
 
 
@@ -200,7 +171,7 @@ async def delete(connection: Connection, subject: str, wanted: str | None, *, pe
 
     Raises SchemaRefusal: 40401, 40402, or 40405/40407 where something is deleted for good before it is softly.
     """
-    await connection.execute(_LOCK)
+    await store.begin(connection)
     found = await versions(connection, subject, deleted=permanent)
     if wanted is not None:
         found = [await version(connection, subject, wanted, deleted=permanent)]
@@ -208,17 +179,17 @@ async def delete(connection: Connection, subject: str, wanted: str | None, *, pe
         number = 40405 if wanted is None else 40407
         raise SchemaRefusal(number, f"Subject '{subject}' was not deleted first before being permanently deleted")
     numbers = [each.version for each in found]
-    await connection.execute(_DELETE, subject, numbers, "hard" if permanent else "soft")
+    await store.mark(connection, subject, numbers, "hard" if permanent else "soft")
     return numbers
 
 
 async def level_of(connection: Connection, subject: str, *, own: bool = False) -> str:
     """Return a subject's level, the global one where it has none; with `own` raises SchemaRefusal(40408) instead."""
-    level = await connection.fetchval(_LEVEL, subject)
+    level = await store.level(connection, subject)
     if level is None:
         if own:
             raise SchemaRefusal(40408, f"Subject '{subject}' does not have subject-level compatibility configured")
-        level = await connection.fetchval(_LEVEL, "")
+        level = await store.level(connection, "")
     return str(level)
 
 
@@ -226,12 +197,12 @@ async def set_level(connection: Connection, subject: str, level: str) -> None:
     """Set a subject's level, or with "" the global one; raises SchemaRefusal(42203)."""
     if level not in compatibility.LEVELS:
         raise SchemaRefusal(42203, f"Invalid compatibility level; valid are {', '.join(compatibility.LEVELS)}.")
-    await connection.execute(_SET_LEVEL, subject, level)
+    await store.set_level(connection, subject, level)
 
 
 async def clear_level(connection: Connection, subject: str) -> None:
     """Give a subject the global level again."""
-    await connection.execute(_CLEAR_LEVEL, subject)
+    await store.clear_level(connection, subject)
 
 
 async def seed(connection: Connection) -> None:
@@ -239,12 +210,10 @@ async def seed(connection: Connection) -> None:
 
     A topic of one type uses the subject `<topic>-value`, a topic of several `<topic>-<full name>`.
     """
-    await connection.execute(_LOCK)
+    await store.begin(connection)
     for event in EVENTS:
         schema = json.loads(event.SCHEMA)
-        await connection.execute(_SEED, event.SCHEMA_ID, fingerprint(schema), event.SCHEMA)
-        known = await connection.fetchrow(_BY_ID, event.SCHEMA_ID)
-        if known is None or known["fingerprint"] != fingerprint(schema):
+        if not await store.seed(connection, event.SCHEMA_ID, fingerprint(schema), event.SCHEMA):
             raise RuntimeError(f"Schema id {event.SCHEMA_ID} is not {event.__name__}: the id was given before.")
     by_name = {event.__name__: event for event in EVENTS}
     for topic in TOPICS:
@@ -284,19 +253,15 @@ async def agree(connection: Connection, endpoint: str, signature: Signature, *, 
             raise Refusal(errors.SIGNATURE_INCOMPATIBLE, error.message, subject=subject) from error
         if replace:
             older = [each.version for each in await versions(connection, subject) if each.version != made.version]
-            await connection.execute(_DELETE, subject, older, "soft")
+            await store.mark(connection, subject, older, "soft")
 
 
 async def latest(connection: Connection, subject: str) -> Registered | None:
     """Return a subject's newest version, or None."""
-    live = [each for each in await _all(connection, subject) if each.deleted == "no"]
+    live = [each for each in await store.versions(connection, subject) if each.deleted == "no"]
     return live[-1] if live else None
 
 
 def read_json(text: str) -> Any:
     """Return a registered schema as JSON."""
     return text if text in PRIMITIVES else json.loads(text)
-
-
-async def _all(connection: Connection, subject: str) -> list[Registered]:
-    return [Registered(*row.values()) for row in await connection.fetch(_VERSIONS, subject)]

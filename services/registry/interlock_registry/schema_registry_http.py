@@ -20,8 +20,9 @@ from interlock.errors import Refusal, Transient
 from interlock.http import identify
 from interlock.postgres.pool import Connection, Pool, passing
 from interlock_registry import schema_registry as registry
-from interlock_registry.schema_registry import Registered, SchemaRefusal
+from interlock_registry.schema_registry import SchemaRefusal
 from interlock_registry.settings import Settings
+from interlock_registry.store_schemas import Registered
 
 T = TypeVar("T")
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"

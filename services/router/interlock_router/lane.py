@@ -117,9 +117,11 @@ class Lane:
         """Take and score in one task, commit in another; the slots bound how far the first may run ahead."""
         slots = asyncio.Semaphore(self._settings.batches_in_flight_max)
         scored: asyncio.Queue[_Work | None] = asyncio.Queue(self._settings.batches_in_flight_max + 1)
+        idle = asyncio.Event()
+        idle.set()
         tasks = [
-            asyncio.create_task(self._take_all(reader, slots, scored)),
-            asyncio.create_task(self._commit_all(transactions, slots, scored)),
+            asyncio.create_task(self._take_all(reader, slots, idle, scored)),
+            asyncio.create_task(self._commit_all(transactions, slots, idle, scored)),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -131,16 +133,24 @@ class Lane:
             if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
                 raise outcome
 
-    async def _take_all(self, reader: PartitionReader, slots: asyncio.Semaphore, scored: asyncio.Queue[_Work | None]) -> None:
-        taken_at = float("-inf")
+    async def _take_all(self, reader: PartitionReader, slots: asyncio.Semaphore, idle: asyncio.Event, scored: asyncio.Queue[_Work | None]) -> None:
+        """Take what there is and score it.
+
+        Under backlog one batch is scored while another commits. Without, the next is taken when the last is committed:
+        taken earlier it would only be smaller, and whatever came after it would wait for two commits.
+        """
+        taken_at, behind = float("-inf"), False
         while not self._stopping.is_set():
             await slots.acquire()
+            if not behind:
+                await idle.wait()
             await self._rest(taken_at + self._settings.batch_interval_seconds - self._parts.clock.monotonic())
             taken = await reader.take(self._settings.poll_seconds, self._settings.batch_rows_max)
             taken_at = self._parts.clock.monotonic()
             if taken is None:
                 slots.release()
                 continue
+            behind = taken.lag > len(taken.records)
             self._note_lag(taken.lag)
             for index, piece in enumerate(pieces := list(_pieces(taken.records, self._settings.batch_bytes_max))):
                 if index:
@@ -149,6 +159,7 @@ class Lane:
                 work = await self._score(piece, next_offset)
                 if work is None:
                     break  # stopped while a server was away: this batch was never begun
+                idle.clear()
                 await scored.put(work)
         await scored.put(None)
 
@@ -180,7 +191,7 @@ class Lane:
                 await self._rest(self._settings.lane_retry_seconds_max * random.uniform(0.5, 1.0))
         return None
 
-    async def _commit_all(self, transactions: PartitionTransactions, slots: asyncio.Semaphore, scored: asyncio.Queue[_Work | None]) -> None:
+    async def _commit_all(self, transactions: PartitionTransactions, slots: asyncio.Semaphore, idle: asyncio.Event, scored: asyncio.Queue[_Work | None]) -> None:
         while (work := await scored.get()) is not None:
             with (
                 telemetry.span("lane.commit", "producer", traceparent=work.traceparent, endpoint=self._endpoint),
@@ -188,6 +199,8 @@ class Lane:
             ):
                 await transactions.commit(self._outgoing(work), work.batch.next_offset, milliseconds(work.scored_at))
             slots.release()
+            if scored.empty():
+                idle.set()
             self._note(work)
 
     def _outgoing(self, work: _Work) -> list[Outgoing]:

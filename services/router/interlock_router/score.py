@@ -115,6 +115,10 @@ class Scorer:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, self._settings.lane_retry_seconds_max)
 
+    async def let_it_die(self) -> None:
+        """Pause after a death: a replica that said it will end must not be asked again before it has."""
+        await asyncio.sleep(self._settings.death_pause_seconds)
+
     def searching(self, application: str) -> asyncio.Lock:
         """Return the lock of a version's search: a search kills replicas, and must not be blamed on other lanes' rows."""
         lock = self._searching.get(application)
@@ -149,6 +153,7 @@ class _Search:
         self._rows = rows
         self._matrix = matrix
         self._moved = moved
+        self._died = False
         self.outputs: list[tuple[Rows, Matrix]] = []
         self.failed: list[tuple[int, Rejection]] = []
 
@@ -168,10 +173,14 @@ class _Search:
     async def _try(self, places: Rows) -> InterlockError | None:
         """Score some rows; return the failure instead of raising it."""
         matrix = self._matrix if places.size == self._rows.size else self._matrix[places]
+        if self._died:
+            await self._scorer.let_it_die()
         try:
             outputs = await self._scorer.ask(self._arm, matrix, self._moved)
         except _FAILURES as failure:
+            self._died = _is_death(failure)
             return failure
+        self._died = False
         self.outputs.append((self._rows[places], outputs))
         return None
 
@@ -193,7 +202,7 @@ class _Search:
             again = await self._try(places)
             if again is None:
                 return
-            failure = again
+            failure = failure if isinstance(failure, ModelTimedOut) else again
         rejection = Rejection(_REASONS[type(failure)], failure.detail)
         self.failed.extend((int(self._rows[place]), rejection) for place in places.tolist())
 

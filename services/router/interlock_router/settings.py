@@ -25,6 +25,7 @@ class Settings(PlatformSettings):
         60.0, gt=0, description="How long one batch may be taken apart to find the rows that fail their model; the rest are given up."
     )
     isolation_parts: int = Field(16, ge=2, description="Into how many parts a failing batch is split at each step of that search.")
+    death_pause_seconds: float = Field(0.5, ge=0, description="The pause after a replica died, before its version is asked again.")
     lane_retry_seconds: float = Field(0.2, gt=0, description="The first pause before a version, the registry or Kafka is tried again.")
     lane_retry_seconds_max: float = Field(2.0, gt=0, description="The longest such pause.")
     transaction_seconds_max: float = Field(10.0, gt=0, description="How long one transaction may take before its producer is discarded.")

@@ -124,12 +124,13 @@ def _print_status(found: dict[str, object]) -> None:
     rows = [
         [
             part["name"], part["state"], part["health"], part["pid"], part["port"], _duration(part["uptime_seconds"]),
-            part["restarts"], part["processes"], f"{part['memory_bytes'] / 1024**2:.0f} MiB",
+            part["restarts"], f"{part['memory_bytes'] / 1024**2:.0f} MiB",
         ]
         for part in parts
     ]  # fmt: skip
-    columns = ["part", "state", "health", "pid", "port", "up", "restarts", "processes", "memory"]
-    screen.print_table(columns, rows, f"No stack runs in {found['home']}; `interlock up` starts one.")
+    columns = ["part", "state", "health", "pid", "port", "up", "restarts", "memory"]
+    nothing = "Its supervisor was killed" if found["state"] == "died" else "No stack runs"
+    screen.print_table(columns, rows, f"{nothing} in {found['home']}; `interlock up` starts one.")
     if parts:
         total = int(str(found["memory_bytes"])) / 1024**2
         screen.console().print(f"\n{found['state']}, {total:.0f} MiB resident in all (PSS: shared pages counted once)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
@@ -18,13 +18,18 @@ class Display:
 
     def __init__(self) -> None:
         self._console = screen.notes()
-        columns = (SpinnerColumn(), TextColumn("{task.description:<10}"), TimeElapsedColumn(), TextColumn("{task.fields[said]}"))
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<10}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[said]}"),
+        )
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
         self._ready: set[str] = set()
         self._started = time.monotonic()
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         """Begin to draw."""
         self._progress.start()
         return self

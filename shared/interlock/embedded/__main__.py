@@ -58,7 +58,7 @@ async def _supervise(supervisor: Supervisor, owner: Process | None) -> int:
 
 
 async def _stop_with(owner: Process, supervisor: Supervisor) -> None:
-    while is_alive(owner):
+    while is_alive(owner):  # noqa: ASYNC110 - a process that is nobody's child can only be looked at
         await asyncio.sleep(OWNER_LOOK_SECONDS)
     supervisor.stop()
 

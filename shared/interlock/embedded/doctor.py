@@ -106,7 +106,12 @@ def _room(home: Home) -> Iterator[Finding]:
     folder = next(parent for parent in (home.folder, *home.folder.parents) if parent.exists())
     free = shutil.disk_usage(folder).free
     verdict = "good" if free >= DISK_BYTES_MINIMUM else "bad"
-    yield Finding("disk", verdict, f"{free / 1024**3:.1f} GiB free at {folder}", _unless(verdict, "interlock up, with INTERLOCK_HOME on a larger disk"))
+    yield Finding(
+        "disk",
+        verdict,
+        f"{free / 1024**3:.1f} GiB free at {folder}",
+        _unless(verdict, "interlock up, with INTERLOCK_HOME on a larger disk"),
+    )
     available = _available_memory_bytes()
     verdict = "good" if available >= MEMORY_BYTES_MINIMUM else "note"
     remedy = _unless(verdict, "interlock up --only kafka,postgres,valkey")
@@ -123,7 +128,9 @@ def _available_memory_bytes() -> int:
 def _limits(_home: Home) -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     verdict = "good" if soft >= FILES_MINIMUM else "bad"
-    yield Finding("open files", verdict, f"{soft} allowed (at most {hard})", _unless(verdict, f"ulimit -n {FILES_MINIMUM * 4}"))
+    yield Finding(
+        "open files", verdict, f"{soft} allowed (at most {hard})", _unless(verdict, f"ulimit -n {FILES_MINIMUM * 4}")
+    )
 
 
 def _clock(_home: Home) -> Iterator[Finding]:

@@ -97,6 +97,8 @@ def _health(home: Home, name: str, port: int) -> str:
             asyncio.run(ask_readiness(port))
         elif not port_answers(port):
             return "does not answer"
-    except (NotReady, OSError) as error:
-        return str(error) or type(error).__name__
+    except NotReady as error:
+        return str(error)
+    except OSError:
+        return "does not answer"
     return "ok"

@@ -27,13 +27,14 @@ def cache_folder() -> Path:
 def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file so that a reader sees either the old content or the new, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-        os.chmod(name, mode)
-        os.replace(name, path)
+        written.chmod(mode)
+        written.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
         raise
 
 

@@ -47,8 +47,8 @@ class Jar:
 def pinned(text: str | None = None) -> tuple[Jar, ...]:
     """Return the jars of the lock: lines of `group:artifact:version sha256`, `#` begins a comment."""
     lines = (LOCK_FILE.read_text() if text is None else text).splitlines()
-    entries = [line.split() for line in lines if line and not line.startswith("#")]
-    return tuple(Jar(*coordinates.split(":"), digest) for coordinates, digest in entries)
+    entries = [line.replace(":", " ").split() for line in lines if line and not line.startswith("#")]
+    return tuple(Jar(group, artifact, number, digest) for group, artifact, number, digest in entries)
 
 
 def kafka_version() -> str:
@@ -126,7 +126,7 @@ def _fetch(jar: Jar, staging: Path, target: Path) -> None:
         raise _cannot(jar, "the jgo package is not installed") from None
     if not _is_right(source, jar):
         raise _cannot(jar, "its bytes are not the pinned ones (SHA-256 differs)")
-    os.replace(source, target / jar.file_name)
+    source.replace(target / jar.file_name)
 
 
 def _cannot(jar: Jar, reason: str) -> CannotStart:
@@ -155,9 +155,10 @@ def _download(group: str, artifact: str, version: str, staging: Path) -> Path:
 
 
 WANTED = ("org.apache.kafka:kafka_2.13", "org.apache.kafka:kafka-tools")
-LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl"
+LOGGING = ("org.apache.logging.log4j", "log4j-slf4j-impl")
 UNUSED_GROUPS = (
-    "org.eclipse.jetty", "org.glassfish", "jakarta.", "javax.", "com.sun.activation", "io.swagger", "io.github.classgraph",
+    "org.eclipse.jetty", "org.glassfish", "jakarta.", "javax.", "com.sun.activation", "io.swagger",
+    "io.github.classgraph",
     "org.javassist", "org.apache.maven", "org.codehaus.plexus", "commons-beanutils", "commons-digester",
     "commons-collections", "commons-logging", "org.jspecify", "com.fasterxml.jackson.jakarta",
     "com.fasterxml.jackson.module",
@@ -171,14 +172,12 @@ def regenerate(version: str) -> str:
 
     with tempfile.TemporaryDirectory() as staging:
         context = MavenContext(repo_cache=Path(staging), timeout=FETCH_SECONDS_MAX)
-        wanted = [
-            Dependency(context.project(*name.split(":")).at_version(version).artifact()) for name in WANTED
-        ]
+        wanted = [Dependency(context.project(*name.split(":")).at_version(version).artifact()) for name in WANTED]
         inputs, transitive = PythonResolver().resolve(wanted)
         needed = [*inputs, *(entry for entry in transitive if _is_needed(entry))]
         names = {(entry.artifact.groupId, entry.artifact.artifactId, entry.artifact.version) for entry in needed}
         log4j = next(number for _, artifact, number in names if artifact == "log4j-core")
-        names.add((*LOGGING.split(":"), log4j))  # type: ignore[arg-type]
+        names.add((*LOGGING, log4j))
         return _lock_text(sorted(names), Path(staging) / "jars")
 
 

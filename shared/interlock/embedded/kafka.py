@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import shutil
 import uuid
 from pathlib import Path
 
 from interlock.embedded import jars
-from interlock.embedded.home import Home, write_whole
+from interlock.embedded.home import Home, cache_folder, write_whole
 from interlock.embedded.java import Java, find
 from interlock.embedded.part import CannotStart, Launch, NotReady, Part, Report, base_environment, run_once
 
 FORMAT_SECONDS_MAX = 60.0
+CLEAN_CODES = (0, 143)  # 143: ended by SIGTERM, after its shutdown hooks
 
 MEMORY = (
     "-Xms128m", "-Xmx320m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
@@ -88,16 +91,17 @@ class Broker:
         self._controller_port = controller_port
         self._properties = self._folder / "server.properties"
         self._logging = self._folder / "log4j2.properties"
-        self._java: Java | None = None
-        self._libraries: Path | None = None
+        self._classes = self._folder / "classes.jsa"
+        self._found: tuple[Java, Path] | None = None
 
     async def prepare(self, report: Report) -> None:
         """Find Java and the jars, write the properties, format the storage the first time; raises CannotStart."""
-        self._java = await asyncio.to_thread(find)
+        java = await asyncio.to_thread(find)
         report("looking for the jars")
-        self._libraries = await asyncio.to_thread(
+        libraries = await asyncio.to_thread(
             jars.folder, lambda here, total: report(f"fetching Kafka's jars: {here} of {total}")
         )
+        self._found = java, libraries
         self._folder.mkdir(exist_ok=True)
         data = self._folder / "data"
         text = PROPERTIES.format(port=self._port, controller_port=self._controller_port, data=data)
@@ -115,21 +119,45 @@ class Broker:
         except NotReady as error:
             raise CannotStart(f"Kafka's storage could not be formatted: {error}") from error
 
+    def _tools(self) -> tuple[Java, Path]:
+        assert self._found is not None, "prepare comes first"
+        return self._found
+
     def _command(self, main_class: str, *arguments: str, options: tuple[str, ...] = ()) -> list[str]:
-        assert self._java is not None and self._libraries is not None, "prepare comes first"
+        java, libraries = self._tools()
         return [
-            str(self._java.program), *MEMORY, *options, f"-Dlog4j2.configurationFile={self._logging}",
-            "-cp", jars.class_path(self._libraries), main_class, *arguments,
+            str(java.program), *MEMORY, *options, f"-Dlog4j2.configurationFile={self._logging}",
+            "-cp", jars.class_path(libraries), main_class, *arguments,
         ]  # fmt: skip
 
+    def _archive(self) -> Path | None:
+        """Return where the shared class archive of this Java and these jars belongs; None where one cannot write."""
+        java, libraries = self._tools()
+        place = cache_folder() / f"kafka-{jars.kafka_version()}"
+        if libraries != place / "libs":
+            return None  # the user's own Kafka: its jars may change under a name that does not
+        return place / f"classes-{java.version.replace('/', '_')}.jsa"
+
     def _archive_options(self) -> tuple[str, ...]:
-        """Return the options of a shared class archive: the first clean stop writes it, later starts are quicker."""
-        assert self._java is not None and self._libraries is not None, "prepare comes first"
-        name = f"classes-{self._java.version}.jsa".replace("/", "_")
-        archive = self._libraries.parent / name
+        """Return the options that read the archive (a second of CPU less at start), or write it at the first stop."""
+        archive = self._archive()
+        if archive is None:
+            return ()
+        quiet = ("-Xlog:cds=off", "-Xlog:cds+dynamic=off", "-Xlog:class+path=off")
         if archive.exists():
-            return (f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:cds=off", "-Xlog:cds+dynamic=off")
-        return ()
+            return (f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", *quiet)
+        self._classes.unlink(missing_ok=True)
+        return (f"-XX:ArchiveClassesAtExit={self._classes}", *quiet)
+
+    def stopped(self, code: int) -> None:
+        """Keep the class archive that a clean stop wrote; a killed Java may have left half of one."""
+        archive = self._archive() if self._found is not None else None
+        if archive is None or not self._classes.exists():
+            return
+        if code in CLEAN_CODES:
+            shutil.copyfile(self._classes, archive.with_suffix(f".{os.getpid()}"))
+            archive.with_suffix(f".{os.getpid()}").replace(archive)
+        self._classes.unlink(missing_ok=True)
 
     def launch(self) -> Launch:
         """Return the broker's command line."""
@@ -147,5 +175,12 @@ def part(home: Home, port: int, controller_port: int) -> Part:
     """Return the Kafka part."""
     broker = Broker(home, port, controller_port)
     return Part(
-        "kafka", port, broker.launch, broker.ready, prepare=broker.prepare, stop_seconds=20.0, ready_seconds=90.0
+        "kafka",
+        port,
+        broker.launch,
+        broker.ready,
+        prepare=broker.prepare,
+        stopped=broker.stopped,
+        stop_seconds=20.0,
+        ready_seconds=90.0,
     )

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 Report = Callable[[str], None]
 """Tells the person who waits what is going on, in a few words."""
@@ -24,6 +25,10 @@ class NotReady(Exception):
 
 async def _nothing(report: Report) -> None:
     """Prepare nothing."""
+
+
+def _ignore(_code: int) -> None:
+    """Do nothing with the exit code."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Part:
     stop_signal: int = signal.SIGTERM
     stop_seconds: float = 15.0
     ready_seconds: float = 60.0
+    stopped: Callable[[int], None] = _ignore
+    """Is told the exit code after the stack stopped it."""
     patient: bool = False
     """Whether it waits by itself for what it needs: then a slow recovery is no reason to start it again."""
 
@@ -73,6 +80,11 @@ def base_environment() -> dict[str, str]:
     return kept
 
 
+def becoming(user_id: int | None) -> dict[str, Any]:
+    """Return the options of a subprocess that runs as another user (root may do that), or none."""
+    return {} if user_id is None else {"user": user_id, "group": user_id, "extra_groups": []}
+
+
 async def run_once(
     command: list[str],
     environment: Mapping[str, str],
@@ -81,14 +93,13 @@ async def run_once(
     given: bytes | None = None,
 ) -> str:
     """Run a command to its end and return its output; raises NotReady with its last line when it fails or hangs."""
-    extra = {} if user_id is None else {"user": user_id, "group": user_id, "extra_groups": []}
     process = await asyncio.create_subprocess_exec(
         *command,
         env=dict(environment),
         stdin=asyncio.subprocess.PIPE if given is not None else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        **extra,  # type: ignore[arg-type]
+        **becoming(user_id),
     )
     try:
         output, _ = await asyncio.wait_for(process.communicate(given), seconds)

@@ -59,8 +59,6 @@ def build(home: Home, names: Iterable[str], ports: Ports, usual: bool) -> tuple[
         from interlock.embedded import services
 
         environment |= services.client_environment(home, port)
-        broker = next(number for number, part in enumerate(parts) if part.name == "kafka")
-        parts[broker] = services.with_control_topics(parts[broker], environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"])
         servers = {part.name: part for part in parts}
         servers["kafka"] = services.with_topics(servers["kafka"], kafka.bootstrap_servers(port["kafka"]))
         servers["postgres"] = services.with_migrations(home, servers["postgres"], port["postgres"], names)

@@ -184,7 +184,13 @@ async def _initialise(home: Home, binaries: Binaries, folder: Path, report: Repo
 
 
 def _open_way(home: Path, paths: tuple[Path, ...], user_id: int) -> None:
-    """Let uid 65534 reach its own data folder below a home that only root can read."""
+    """Let uid 65534 reach its own data folder below a home that only root can read; raises CannotStart."""
+    closed = [parent for parent in home.parents if not parent.stat().st_mode & 0o001]
+    if closed:
+        raise CannotStart(
+            f"You are root and there are no user namespaces, so PostgreSQL runs as uid {user_id}, "
+            f"which cannot pass through {closed[0]}: set INTERLOCK_HOME to a folder below /var/lib or /srv."
+        )
     for path in paths:
         os.chown(path, user_id, user_id)
     for parent in (home, home / "data"):

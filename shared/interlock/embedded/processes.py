@@ -5,6 +5,7 @@ Standard library only and imports nothing of Interlock: the reaper runs this fil
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -63,19 +64,20 @@ def _marks(pid: int) -> dict[str, str]:
     return found
 
 
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
 def _tree() -> dict[int, list[int]]:
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            fields = _stat(int(entry))
-            if fields is not None:
-                children.setdefault(int(fields[1]), []).append(int(entry))
+    for pid in _pids():
+        fields = _stat(pid)
+        if fields is not None:
+            children.setdefault(int(fields[1]), []).append(pid)
     return children
 
 
-def find(
-    stack_id: str, folder: Path, part: str | None = None, known: list[Process] | None = None
-) -> list[Process]:
+def find(stack_id: str, folder: Path, part: str | None = None, known: list[Process] | None = None) -> list[Process]:
     """Return the live processes of a stack (or of one part of it), this process and its ancestors excepted.
 
     A process belongs to it by the mark in its environment, by being one of the `known`, by being a database server
@@ -83,9 +85,7 @@ def find(
     """
     within = folder / "data" / part if part is not None else folder
     found = {process.pid for process in known or [] if is_alive(process)}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (_is_marked(int(entry), stack_id, part) or _is_database(int(entry), within)):
-            found.add(int(entry))
+    found |= {pid for pid in _pids() if _is_marked(pid, stack_id, part) or _is_database(pid, within)}
     children = _tree()
     queue = list(found)
     while queue:
@@ -104,8 +104,8 @@ def _is_marked(pid: int, stack_id: str, part: str | None) -> bool:
 
 def _is_database(pid: int, within: Path) -> bool:
     try:
-        program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-        folder = Path(os.readlink(f"/proc/{pid}/cwd"))
+        program = Path(f"/proc/{pid}/exe").readlink().name
+        folder = Path(f"/proc/{pid}/cwd").readlink()
     except OSError:
         return False
     return program.startswith(DATABASE_PROGRAMS) and folder.is_relative_to(within)
@@ -123,10 +123,9 @@ def _ancestors(pid: int) -> set[int]:
 def send(process: Process, number: int) -> None:
     """Signal a process if it still is the one that was meant."""
     if is_alive(process):
-        try:
+        # Gone in between, or not ours to end: the caller looks again.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # gone in between, or not ours to end: the caller looks again
 
 
 def end(found: list[Process], seconds: float, signals: dict[int, int] | None = None) -> list[Process]:

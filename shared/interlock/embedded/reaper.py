@@ -23,7 +23,8 @@ def _load_processes() -> ModuleType:
     specification = importlib.util.spec_from_file_location(
         "interlock_processes", Path(__file__).with_name("processes.py")
     )
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module
     specification.loader.exec_module(module)

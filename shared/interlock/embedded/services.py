@@ -82,24 +82,6 @@ def with_migrations(home: Home, part: Part, port: int, names: tuple[str, ...]) -
     return replace(part, follow_up=follow_up)
 
 
-def with_control_topics(part: Part, bootstrap_servers: str) -> Part:
-    """Return the Kafka part with the platform's own topics made once it is ready; services may not create any."""
-    async def follow_up(report: Report) -> None:
-        from interlock.errors import InterlockError
-        from interlock.kafka.admin import ensure_topics
-        from interlock.schemas import control_topics
-        from interlock.settings import PlatformSettings
-
-        report("making the control topics")
-        settings = PlatformSettings(kafka_bootstrap_servers=bootstrap_servers)
-        try:
-            await ensure_topics(settings, control_topics())
-        except InterlockError as error:
-            raise CannotStart(f"The control topics could not be made: {error}") from error
-
-    return replace(part, follow_up=follow_up)
-
-
 def with_topics(part: Part, bootstrap_servers: str) -> Part:
     """Return the Kafka part with the control plane's topics made once it is ready."""
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from interlock.embedded import reaper
 from interlock.embedded.home import Home, write_whole
-from interlock.embedded.part import CannotStart, NotReady, Part
+from interlock.embedded.part import CannotStart, NotReady, Part, becoming
 from interlock.embedded.processes import PART_MARK, STACK_MARK, Process, end, find, identify
 from interlock.errors import Transient
 
@@ -149,7 +149,6 @@ class Supervisor:
         await part.prepare(lambda detail: self._show(part, "preparing", detail))
         launch = part.launch()
         marks = {STACK_MARK: self._home.stack_id, PART_MARK: part.name}
-        extra = {} if launch.user_id is None else {"user": launch.user_id, "group": launch.user_id, "extra_groups": []}
         path = self._home.log(part.name)
         if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
             path.replace(path.with_suffix(".log.old"))
@@ -162,7 +161,7 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **extra,  # type: ignore[arg-type]
+                **becoming(launch.user_id),
             )
         self._children[part.name] = child
         known.process = identify(child.pid)
@@ -254,6 +253,7 @@ class Supervisor:
             except TimeoutError:
                 child.kill()
                 await child.wait()
+            part.stopped(child.returncode if child.returncode is not None else -1)
         await self._sweep(part)
         self._show(part, "stopped", "")
 
@@ -308,7 +308,7 @@ class Supervisor:
     def _start_reaper(self) -> None:
         command = [sys.executable, "-I", "-S", reaper.__file__]
         arguments = [self._home.stack_id, str(self._home.folder), str(self._known_file)]
-        self._reaper = subprocess.Popen(  # noqa: S603 - our own file
+        self._reaper = subprocess.Popen(
             [*command, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -10,7 +10,9 @@ from interlock.settings import PlatformSettings
 # A produce or commit must end before the broker gives the transaction up, so request < transaction timeout.
 REQUEST_TIMEOUT_MILLISECONDS = 8_000
 TRANSACTION_TIMEOUT_MILLISECONDS = 15_000
-RETRY_BACKOFF_MILLISECONDS = 5
+RETRY_BACKOFF_MILLISECONDS = 100
+# Only for transactions: one follows the other while the broker still writes the markers of the first.
+TRANSACTION_RETRY_BACKOFF_MILLISECONDS = 5
 METADATA_AGE_MILLISECONDS_MAX = 10_000
 
 

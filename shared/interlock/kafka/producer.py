@@ -12,7 +12,12 @@ from aiokafka.errors import KafkaError
 
 from interlock.clock import milliseconds
 from interlock.errors import Transient
-from interlock.kafka import REQUEST_TIMEOUT_MILLISECONDS, TRANSACTION_TIMEOUT_MILLISECONDS, connection
+from interlock.kafka import (
+    REQUEST_TIMEOUT_MILLISECONDS,
+    TRANSACTION_RETRY_BACKOFF_MILLISECONDS,
+    TRANSACTION_TIMEOUT_MILLISECONDS,
+    connection,
+)
 from interlock.kafka.message import Message
 from interlock.settings import PlatformSettings
 
@@ -34,7 +39,11 @@ def make_producer(
         "linger_ms": 0,
     }
     if transactional_id is not None:
-        arguments |= {"transactional_id": transactional_id, "transaction_timeout_ms": TRANSACTION_TIMEOUT_MILLISECONDS}
+        arguments |= {
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": TRANSACTION_TIMEOUT_MILLISECONDS,
+            "retry_backoff_ms": TRANSACTION_RETRY_BACKOFF_MILLISECONDS,
+        }
     return AIOKafkaProducer(**(arguments | overrides))
 
 

@@ -24,6 +24,7 @@ from interlock.signature import Matrix
 
 CONNECT_SECONDS_MAX: Final = 30.0
 CONTROL_SECONDS_MAX: Final = 30.0
+PROBE_SECONDS_MAX: Final = 2.0
 HANDLES_MAX: Final = 64
 DETAIL_CHARACTERS_MAX: Final = 2000
 NAMESPACE: Final = "serve"
@@ -52,7 +53,30 @@ async def connect(address: str) -> None:
 
     A connection whose cluster has gone is dropped and made anew. Raises Transient while the cluster is away.
     """
+    if not await _listens(address):
+        # Asked through a connection whose head is gone, Ray ends the whole process instead of raising.
+        if ray.is_initialized():
+            await _in_thread(ray.shutdown, seconds=CONNECT_SECONDS_MAX)
+        raise Transient(f"the Ray cluster at {address} is away: nobody listens there")
     await _in_thread(_connect, address, seconds=CONNECT_SECONDS_MAX)
+    _reclaim_termination()
+
+
+async def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), PROBE_SECONDS_MAX)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def _reclaim_termination() -> None:
+    """Put Python's own SIGTERM handler back: ray.init installs one that aborts the process 3 s after the signal."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        signal.siginterrupt(signal.SIGTERM, False)
 
 
 async def disconnect() -> None:
@@ -69,7 +93,6 @@ def _connect(address: str) -> None:
             if _answers():
                 return
             ray.shutdown()
-        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address=address,
@@ -80,9 +103,6 @@ def _connect(address: str) -> None:
             )
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise Transient(f"the Ray cluster at {address} is away: {_first_line(error)}") from error
-        finally:
-            if threading.current_thread() is threading.main_thread() and before is not None:
-                signal.signal(signal.SIGTERM, before)
 
 
 def _answers() -> bool:

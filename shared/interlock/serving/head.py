@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 DEATH_LOOK_SECONDS = 0.5
 CONNECT_SECONDS_MAX = 20.0
@@ -29,7 +29,7 @@ def run(port: int, folder: Path, processors: int, object_store_bytes: int) -> in
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
-    class Head(Node):  # type: ignore[misc]  # Ray's node object carries no types
+    class Head(Node):
         """A node without the dashboard's process."""
 
         def start_api_server(self, **options: Any) -> None:
@@ -45,7 +45,7 @@ def run(port: int, folder: Path, processors: int, object_store_bytes: int) -> in
         temp_dir=str(folder),
         include_dashboard=False,
         dashboard_host="127.0.0.1",
-        include_log_monitor=False,
+        include_log_monitor=cast("Any", False),  # noqa: FBT003 - declared as text, tested as a truth value
         no_monitor=True,
         worker_path=str(Path(__file__).with_name("worker.py")),
     )
@@ -54,7 +54,7 @@ def run(port: int, folder: Path, processors: int, object_store_bytes: int) -> in
     _on_signals(stopped)  # Ray installs its own on the way
     dead: list[Any] = []
     while not stopped.wait(DEATH_LOOK_SECONDS) and not dead:
-        dead = node.dead_processes()
+        dead = cast("Any", node).dead_processes()
     for kind, process in dead:
         sys.stderr.write(f"Ray's {kind} ended with {process.returncode}; see {folder}/session_latest/logs.\n")
     node.kill_all_processes(check_alive=False, allow_graceful=not dead)

@@ -45,9 +45,9 @@ class Setting:
         self.process = process
         self.token = token
         self.blobs = blobs
-        self.settings = PlatformSettings(
-            **{name.removeprefix("INTERLOCK_").lower(): value for name, value in environment.items()}
-        )  # type: ignore[arg-type]
+        self.settings = PlatformSettings.model_validate(
+            {name.removeprefix("INTERLOCK_").lower(): value for name, value in environment.items()}
+        )
         self.url = f"http://127.0.0.1:{environment['INTERLOCK_HTTP_PORT']}"
 
     async def get(self, path: str, token: str | None = None) -> httpx.Response:

@@ -31,6 +31,7 @@ from interlock.schemas import Event
 from interlock.schemas.events import (
     EndpointCreated,
     RollbackOrdered,
+    Route,
     VersionApproved,
     VersionPromoted,
     VersionRegistered,
@@ -286,6 +287,11 @@ class DeployerProcess:
             return False
         self.start()
         return True
+
+
+def names(version: int) -> Callable[[Route], bool]:
+    """Return whether a route names this version."""
+    return lambda route: route.arms[0].version == version
 
 
 def free_port() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from interlock.blobs import Blobs
 from interlock.cause import Cause
@@ -21,7 +22,7 @@ from interlock.postgres.pool import Pool
 from interlock.schemas.events import EndpointCreated
 from interlock.serving.cluster import Handles, ServeControl
 from interlock_deployer import model
-from interlock_deployer.rollout import Limits
+from interlock_deployer.rollout import Limits, Rollout, Step
 from interlock_deployer.serve import Keeper
 from interlock_deployer.settings import Settings
 from interlock_deployer.store import Store
@@ -85,7 +86,7 @@ async def test_a_keeper_that_lost_the_lease_records_nothing(pool: Pool) -> None:
         await asyncio.sleep(0.02)
     assert second.epoch == 2
 
-    def decide(rollout: model.Rollout, now: datetime) -> model.Step:
+    def decide(rollout: Rollout, now: datetime) -> Step:
         return model.opened(rollout, now, LIMITS)
 
     with pytest.raises(Transient, match="no longer held"):
@@ -104,7 +105,7 @@ async def test_simultaneous_steps_of_one_rollout_run_one_after_the_other(pool: P
     async def raise_epoch() -> None:
         async with journal.unit(pool, Cause.start("olga")) as unit:
             rollout = await store.rollout(unit, endpoint, endpoint)
-            await store.keep(unit, rollout, model.Step(model.replace(rollout, epoch=rollout.epoch + 1)))
+            await store.keep(unit, rollout, Step(replace(rollout, epoch=rollout.epoch + 1)))
 
     await asyncio.gather(*(raise_epoch() for _ in range(20)))
     assert next(each.epoch for each in await store.rollouts() if each.endpoint == endpoint) == 20

@@ -9,7 +9,7 @@ import pytest
 
 from interlock.schemas.events import Route, VersionWarmed
 from tests.integration.deployer.conftest import Setting
-from tests.integration.deployer.rig import RayHead, RegistryVoice
+from tests.integration.deployer.rig import RayHead, RegistryVoice, names
 
 RESTORED_SECONDS_MAX = 240.0
 
@@ -27,7 +27,7 @@ async def test_applications_are_restored_after_ray_was_killed(
         await registry.register(version)
         await registry.approve(version)
         await registry.promote(version, previous)
-        await registry.wait_for(Route, lambda event, v=version: event.arms[0].version == v)
+        await registry.wait_for(Route, names(version))
         previous = version
 
     ray.kill()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -21,11 +23,16 @@ from interlock.schemas.events import (
 )
 from interlock.signature import Signature
 from tests.integration.deployer.conftest import Setting
-from tests.integration.deployer.rig import TRACEPARENT, RegistryVoice
+from tests.integration.deployer.rig import TRACEPARENT, RegistryVoice, names
 
+log = logging.getLogger(__name__)
 pytestmark = pytest.mark.timeout(300)  # Ray starts a replica in seconds, but three failing ones take minutes under load
 FLIP_SECONDS_MAX = 1.0
 """Far above what is measured (tens of milliseconds), so that a busy machine does not turn it red."""
+
+
+def _of(version: int) -> Callable[[VersionWarmed], bool]:
+    return lambda event: event.version == version
 
 
 async def _serve(registry: RegistryVoice, *versions: int) -> None:
@@ -34,9 +41,9 @@ async def _serve(registry: RegistryVoice, *versions: int) -> None:
     for version in versions:
         await registry.register(version)
         await registry.approve(version)
-        await registry.wait_for(VersionWarmed, lambda event, v=version: event.version == v)
+        await registry.wait_for(VersionWarmed, _of(version))
         await registry.promote(version, previous)
-        await registry.wait_for(Route, lambda event, v=version: event.arms[0].version == v)
+        await registry.wait_for(Route, names(version))
         previous = version
 
 
@@ -51,7 +58,7 @@ async def test_a_version_is_warmed_promoted_and_rolled_back(setting: Setting, re
 
     began = await registry.promote(1)
     heard = await registry.wait_for(Route)
-    print(f"promotion to route: {(heard.at - began) * 1000:.0f} ms")  # noqa: T201 - a figure for whoever looks
+    log.info("promotion to route: %d ms", (heard.at - began) * 1000)
     assert heard.at - began < FLIP_SECONDS_MAX
     route = heard.event
     assert (route.epoch, route.promotion) == (1, 1)
@@ -67,7 +74,7 @@ async def test_a_version_is_warmed_promoted_and_rolled_back(setting: Setting, re
     await _serve(registry, 2)
     began = await registry.roll_back(2, 1)
     heard = await registry.wait_for(Route, lambda event: event.epoch == 3)
-    print(f"rollback to route: {(heard.at - began) * 1000:.0f} ms")  # noqa: T201
+    log.info("rollback to route: %d ms", (heard.at - began) * 1000)
     assert heard.at - began < FLIP_SECONDS_MAX
     assert heard.event.arms[0].version == 1
     await registry.wait_for(RolledBack, lambda event: (event.from_version, event.to_version, event.epoch) == (2, 1, 3))
@@ -111,7 +118,7 @@ async def _serve_marker(registry: RegistryVoice) -> None:
     await registry.register(3)
     await registry.approve(3)
     await registry.promote(3, 2)
-    await registry.wait_for(Route, lambda event: event.arms[0].version == 3)
+    await registry.wait_for(Route, names(3))
 
 
 async def test_a_promotion_before_approval_and_registration_waits_for_both(registry: RegistryVoice) -> None:

@@ -11,15 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
-import interlock_registry
 import uvicorn
-from interlock_registry import handlers
-from interlock_registry.app import build
-from interlock_registry.settings import Settings
 
+import interlock_registry
 from interlock import http
 from interlock.auth import Verifier, generate_keys, issue
 from interlock.blobs import Blobs
@@ -30,6 +28,9 @@ from interlock.ids import uuid7
 from interlock.postgres import journal, migrate, pool
 from interlock.schemas.events import BuildStarted, BuildSucceeded, GateEvaluated, Verdict
 from interlock.service import Host
+from interlock_registry import handlers
+from interlock_registry.app import build
+from interlock_registry.settings import Settings
 
 SQL = Path(interlock_registry.__file__).parent / "sql"
 
@@ -61,7 +62,9 @@ class Room:
 
     async def hear(self, event: Any) -> None:
         """Handle an event as the consumer would: in one unit, once."""
-        by_type: dict[Any, Any] = {kind: handler for table in handlers.CONSUMES.values() for kind, handler in table.items()}
+        by_type: dict[Any, Any] = {
+            kind: handler for table in handlers.CONSUMES.values() for kind, handler in table.items()
+        }
         cause = Cause.start("builder")
         async with journal.unit(self.pool, cause, consumer="test") as unit:
             await by_type[type(event)](event, unit)
@@ -70,7 +73,7 @@ class Room:
         """Play the builder: a build that ends well, with the gates given."""
         verdicts = {"auc": Verdict.PASS} if gates is None else gates
         now = SystemClock().now()
-        named = {"model": model, "version": version, "digest": digest, "at": now}
+        named: dict[str, Any] = {"model": model, "version": version, "digest": digest, "at": now}
         await self.hear(BuildStarted(attempt=1, **named))
         evidence = self.blobs.put(json.dumps({"evidence": digest}).encode())
         await self.hear(
@@ -91,15 +94,27 @@ class Room:
 
 
 @asynccontextmanager
-async def registry(environment: dict[str, str], folder: Path, **changed: Any) -> AsyncIterator[Room]:
-    """Run a registry against the real servers, in a schema that goes when the test ends."""
+async def registry(
+    environment: dict[str, str], folder: Path, *, postgres_port: int | None = None, **changed: Any
+) -> AsyncIterator[Room]:
+    """Run a registry against the real servers, in a schema that goes when the test ends.
+
+    `postgres_port` leads to Postgres by another way, such as a wire that can be cut.
+    """
     service = f"t{uuid7().replace('-', '')[-20:]}"
     owner = environment["INTERLOCK_POSTGRES_OWNER_DSN"]
     password = secrets.token_hex(8)
     await migrate.migrate(owner, service, [SQL], password)
-    dsn = f"postgresql://{migrate.role_of(service)}:{password}@{owner.split('@', 1)[1]}"
+    there = urlsplit(owner)
+    port = postgres_port or there.port
+    dsn = f"postgresql://{migrate.role_of(service)}:{password}@{there.hostname}:{port}{there.path}"
     private, public = generate_keys()
-    values = {"push_wait_seconds": 20, "push_keepalive_seconds": 0.2, "push_quiet_seconds": 5, "timeline_poll_seconds": 0.5}
+    values: dict[str, Any] = {
+        "push_wait_seconds": 20,
+        "push_keepalive_seconds": 0.2,
+        "push_quiet_seconds": 5,
+        "timeline_poll_seconds": 0.5,
+    }
     values |= {"git_folder": folder / "git", "blob_folder": folder / "blobs", "http_host": "127.0.0.1"} | changed
     settings = Settings(**values)
     opened = await pool.connect(dsn, connections_max=20)

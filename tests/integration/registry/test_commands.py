@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interlock_registry import handlers
-from interlock_registry.model import Pushed
 
 from interlock.cause import Cause
 from interlock.clock import SystemClock
 from interlock.ids import digest_of, version_digest
 from interlock.postgres import journal
 from interlock.schemas.events import DeployFailed, RouteCause, RouteChanged, Verdict
+from interlock_registry import handlers
+from interlock_registry.model import Pushed
 from tests.integration.registry.checkout import MANIFEST
 from tests.integration.registry.room import Room, registry
 
@@ -45,7 +45,9 @@ async def approve(room: Room, version: int, subject: str = "bob") -> tuple[int, 
 
 
 async def create(room: Room) -> None:
-    status, _ = await ask(room, "otto", "operator", "/v1/endpoints", {"name": "fraud", "model": "fraud", "partitions": 4})
+    status, _ = await ask(
+        room, "otto", "operator", "/v1/endpoints", {"name": "fraud", "model": "fraud", "partitions": 4}
+    )
     assert status == 202
 
 
@@ -98,7 +100,7 @@ async def test_from_approval_to_promotion_and_back(room: Room) -> None:
 
 
 async def test_each_refusal_says_why_with_its_number(room: Room) -> None:
-    """Own approval, no approval, a failed gate, no previous version, a role that is missing, names that are not there."""
+    """Own approval, no approval, a failed gate, no previous version, a missing role, unknown names."""
     digest = await pushed(room, 1)
     await create(room)
     status, answer = await approve(room, 1)
@@ -119,7 +121,11 @@ async def test_each_refusal_says_why_with_its_number(room: Room) -> None:
     assert (status, answer["code"]) == (409, "NO_WAY_BACK")
     status, answer = await ask(room, "bob", "approver", "/v1/endpoints/fraud/promotions", {"version": 2})
     assert (status, answer["code"], answer["needed"]) == (403, "ROLE_MISSING", ["operator"])
-    for path, code in (("endpoints/x", "ENDPOINT_UNKNOWN"), ("models/x", "MODEL_UNKNOWN"), ("models/fraud/versions/9", "VERSION_UNKNOWN")):
+    for path, code in (
+        ("endpoints/x", "ENDPOINT_UNKNOWN"),
+        ("models/x", "MODEL_UNKNOWN"),
+        ("models/fraud/versions/9", "VERSION_UNKNOWN"),
+    ):
         assert (await get(room, f"/v1/{path}"))["code"] == code
     status, answer = await ask(room, "otto", "operator", "/v1/endpoints", {"name": "A!", "model": "fraud"})
     assert (status, answer["code"]) == (422, "NAME_INVALID")
@@ -163,9 +169,18 @@ async def test_an_endpoint_shows_the_schemas_its_callers_need(room: Room) -> Non
     await pushed(room, 1)
     await create(room)
     shown = await get(room, "/v1/endpoints/fraud")
-    assert [field["name"] for field in shown["request_schema"]["fields"]] == ["request_id", "requested_at", "amount", "country"]
+    assert [field["name"] for field in shown["request_schema"]["fields"]] == [
+        "request_id",
+        "requested_at",
+        "amount",
+        "country",
+    ]
     assert shown["request_schema_id"] >= 1000
-    assert shown["topics"] == {"requests": "fraud.requests", "results": "fraud.results", "dead_letters": "fraud.dead-letters"}
+    assert shown["topics"] == {
+        "requests": "fraud.requests",
+        "results": "fraud.results",
+        "dead_letters": "fraud.dead-letters",
+    }
     subject = await get(room, "/schema-registry/subjects/fraud.results-value/versions/latest")
     assert subject["id"] == shown["result_schema_id"]
     assert (await get(room, "/schema-registry/subjects/fraud.dead-letters-value/versions/latest"))["id"] < 1000
@@ -244,7 +259,10 @@ async def test_no_route_answers_without_a_token(servers: dict[str, str], tmp_pat
     """Every route but health, metrics and the OpenAPI document asks who is there."""
     import httpx
 
-    async with registry(servers, tmp_path / "r") as room, httpx.AsyncClient(base_url=room.url, trust_env=False) as client:
+    async with (
+        registry(servers, tmp_path / "r") as room,
+        httpx.AsyncClient(base_url=room.url, trust_env=False) as client,
+    ):
         document = (await client.get("/openapi.json")).json()
         for path, methods in document["paths"].items():
             for method in methods:

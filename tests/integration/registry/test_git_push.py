@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from interlock.schemas.events import Verdict
 from tests.integration.registry.checkout import GIT, MANIFEST, checkout
 from tests.integration.registry.room import Room, registry
+from tests.integration.registry.wire import wire_to
 
 pytestmark = pytest.mark.skipif(GIT is None, reason="git is not installed")
 
@@ -26,7 +28,9 @@ async def play_builder(room: Room, model: str, version: int, gates: dict[str, Ve
             await asyncio.sleep(0.05)
 
 
-async def test_a_push_registers_a_version_and_its_verdict_comes_back_on_the_terminal(room: Room, tmp_path: Path) -> None:
+async def test_a_push_registers_a_version_and_its_verdict_comes_back_on_the_terminal(
+    room: Room, tmp_path: Path
+) -> None:
     """Registration, build, vectors, gate with its number, verdict and what to do next: all behind "remote:"."""
     work = await checkout(tmp_path / "work")
     said, digest = await asyncio.gather(
@@ -61,9 +65,7 @@ async def test_a_gate_that_fails_says_its_number_on_the_terminal(room: Room, tmp
     assert "is REFUSED by auc" in said.text
 
 
-async def test_the_terminal_is_given_back_where_the_builder_is_away(
-    servers: dict[str, str], tmp_path: Path
-) -> None:
+async def test_the_terminal_is_given_back_where_the_builder_is_away(servers: dict[str, str], tmp_path: Path) -> None:
     """The wait is bounded, and says that the build goes on."""
     async with registry(servers, tmp_path / "r", push_wait_seconds=1.5, push_quiet_seconds=0.5) as room:
         work = await checkout(tmp_path / "work")
@@ -104,7 +106,9 @@ async def test_the_same_number_with_other_bytes_is_refused(servers: dict[str, st
         await work.commit({"interlock.toml": MANIFEST.format(name="fraud", version=2)})
         assert "registered fraud version 2" in (await work.git("push", room.remote("fraud"), "HEAD:main")).text
         copy = await checkout(tmp_path / "copy")
-        assert (await copy.git("clone", "-q", room.remote("fraud", "eve", "viewer"), str(tmp_path / "clone"))).status == 0
+        assert (
+            await copy.git("clone", "-q", room.remote("fraud", "eve", "viewer"), str(tmp_path / "clone"))
+        ).status == 0
         assert (tmp_path / "clone" / path).read_text() == "other bytes"
         tags = await copy.git("-C", str(tmp_path / "clone"), "tag")
         assert tags.text.split() == ["v1", "v2"]
@@ -135,9 +139,10 @@ async def test_what_cannot_be_a_version_is_refused_with_a_sentence(room: Room, t
     assert branch.status != 0
     await work.git("rm", "-q", "holdout.csv")
     await work.commit({})
-    assert "names holdout.csv, which is not in the pushed tree" in (
-        await work.git("push", room.remote("fraud"), "HEAD:main")
-    ).text
+    assert (
+        "names holdout.csv, which is not in the pushed tree"
+        in (await work.git("push", room.remote("fraud"), "HEAD:main")).text
+    )
     await work.commit({"holdout.csv": "a", "model.onnx": b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00]."})
     assert "interlock model export" in (await work.git("push", room.remote("fraud"), "HEAD:main")).text
     await work.commit({"model.onnx": "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n"})
@@ -215,16 +220,19 @@ async def test_postgres_away_is_a_sentence_and_the_same_push_succeeds_later(
     servers: dict[str, str], tmp_path: Path
 ) -> None:
     """Nothing is taken, nothing is lost, and no traceback reaches the pusher."""
-    async with registry(servers, tmp_path / "r", push_wait_seconds=0) as room:
+    port = urlsplit(servers["INTERLOCK_POSTGRES_OWNER_DSN"]).port
+    assert port is not None
+    async with (
+        wire_to(port) as wire,
+        registry(servers, tmp_path / "r", push_wait_seconds=0, postgres_port=wire.port) as room,
+    ):
         work = await checkout(tmp_path / "work")
-        held = room.pool._working_addr if hasattr(room.pool, "_working_addr") else None
-        assert held is not None
-        room.pool._closing = True
+        wire.cut()
         said = await work.git("push", room.remote("fraud"), "HEAD:main")
         assert said.status != 0
         assert "push again in a moment; nothing is lost" in said.text
         assert "Traceback" not in said.text
-        room.pool._closing = False
+        wire.mend()
         assert (await work.git("push", room.remote("fraud"), "HEAD:main")).status == 0
 
 

@@ -26,7 +26,9 @@ async def sent(room: Room, body: bytes, model: str = "fraud") -> str:
     """Send a push and return what came back."""
     async with room.client("mallory", "author") as client:
         answer = await client.post(
-            f"/git/{model}.git/git-receive-pack", content=body, headers={"Content-Type": "application/x-git-receive-pack-request"}
+            f"/git/{model}.git/git-receive-pack",
+            content=body,
+            headers={"Content-Type": "application/x-git-receive-pack-request"},
         )
     assert answer.status_code == 200, answer.text
     return answer.content.decode("utf-8", "replace")

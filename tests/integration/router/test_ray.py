@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -116,19 +116,23 @@ async def test_an_innocent_replica_killed_twice_under_load_costs_no_answer(serve
     with schema_registry({REQUEST_SCHEMA_ID: request_schema("any", signature)}) as url:
         rig = await _ray_rig(servers, url, address, "innocent", digest, signature)
         async with RunningRouter(rig, call_seconds_max=4.0):
-            for round_ in range(10):
-                if round_ in (3, 6):
-                    _replica("innocent").kill()
-                await asyncio.to_thread(rig.produce, [rig.value(number) for number in range(round_ * 100, round_ * 100 + 100)])
+            for start in range(0, 1000, 200):
+                await asyncio.to_thread(rig.produce, [rig.value(number) for number in range(start, start + 200)])
+                if start in (200, 600):
+                    await asyncio.to_thread(rig.read, "results", start, UP_SECONDS_MAX, 0.0)
+                    (await asyncio.to_thread(_replica, "innocent")).kill()
             results = await rig.results(1000, 120)
     exactly_once(results, 1000)
     assert not [row for row in results if row["rejection"]]
 
 
 def _replica(model: str) -> psutil.Process:
-    """Find the replica among the processes that this test started."""
-    found: list[Any] = [
-        child for child in psutil.Process().children(recursive=True) if child.name().startswith("ray::Serve") and model in " ".join(child.cmdline())
-    ]
-    assert found, f"no replica of {model} among our processes"
-    return found[0]
+    """Find the replica among the processes that this test started, waiting for one that is just being started."""
+    until = time.monotonic() + UP_SECONDS_MAX
+    while time.monotonic() < until:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.name().startswith("ray::Serve") and model in " ".join(child.cmdline()):
+                    return child
+        time.sleep(0.1)
+    pytest.fail(f"no replica of {model} among our processes")

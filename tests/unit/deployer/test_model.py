@@ -218,7 +218,8 @@ def test_a_version_that_an_order_named_once_does_not_wait_for_its_first_promotio
 def test_a_failing_version_is_retried_with_growing_pauses_and_reported_once() -> None:
     """The same failure again is no news; a new one is; the pause doubles up to its bound."""
     rollout = after(*opening(), approval(1)).rollout
-    pauses, events = [], []
+    pauses: list[float] = []
+    events: list[str] = []
     for attempt, code in enumerate(["DEPLOY_FAILED"] * 7 + ["VECTORS_DISAGREE"]):
         step = model.failed(rollout, 1, digest(1), code, "why", later(attempt), LIMITS)
         rollout = step.rollout
@@ -243,7 +244,7 @@ def test_an_order_with_another_digest_than_approved_is_refused() -> None:
     """Approval is of bytes, not of a number: the order is reported and dropped."""
     rollout = after(*opening(), lambda r: model.approved(r, approved(1, digest(9)), ORIGIN, later(1), LIMITS)).rollout
     step = promotion(1, 1)(rollout)
-    assert [event.code for event in step.events if isinstance(event, DeployFailed)] == ["NOT_APPROVED"]
+    assert [event.code for event in step.events if isinstance(event, DeployFailed)] == ["ORDER_NOT_APPROVED"]
     assert step.rollout.order is None
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from interlock.schemas.events import Route
 from interlock_deployer import model
 from interlock_deployer.plan import Drain, Empty, Fail, Lose, Open, Prove, Remove, Seen, Start, openings, plan
-from interlock_deployer.rollout import Rollout, Stage, Step
+from interlock_deployer.rollout import Placement, Rollout, Stage, Step
 from tests.unit.deployer.rollout_facts import (
     LIMITS,
     ORIGIN,
@@ -185,7 +185,7 @@ def test_an_application_that_does_not_run_in_time_fails_and_goes() -> None:
 def test_an_application_that_two_endpoints_share_stays_while_one_wants_it() -> None:
     """One version, one application, however many endpoints: draining here deletes nothing there."""
     world = serving(1, 2, 3)
-    drained = model.Placement(1, digest(1), Stage.DELETING, START, ORIGIN, proof=proof(1))
+    drained = Placement(1, digest(1), Stage.DELETING, START, ORIGIN, proof=proof(1))
     one = replace(world.rollout, placements={**world.rollout.placements, 1: drained})
     other = replace(serving(1).rollout, endpoint="fraud-eu")
     seen = {application(version): Seen("RUNNING") for version in (1, 2, 3)}

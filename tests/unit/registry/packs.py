@@ -25,13 +25,17 @@ class Objects:
 
     def tree(self, *lines: tuple[bytes, bytes, bytes]) -> bytes:
         """Add a tree of (mode, name, id) lines, in the order given."""
-        return self.add(TREE, b"".join(mode + b" " + name + b"\0" + bytes.fromhex(oid.decode()) for mode, name, oid in lines))
+        return self.add(
+            TREE, b"".join(mode + b" " + name + b"\0" + bytes.fromhex(oid.decode()) for mode, name, oid in lines)
+        )
 
     def commit(self, tree: bytes, *parents: bytes) -> bytes:
         """Add a commit."""
         above = b"".join(b"parent " + parent + b"\n" for parent in parents)
         who = b"Mallory <m@example.org> 1700000000 +0000"
-        return self.add(COMMIT, b"tree " + tree + b"\n" + above + b"author " + who + b"\ncommitter " + who + b"\n\nhello\n")
+        return self.add(
+            COMMIT, b"tree " + tree + b"\n" + above + b"author " + who + b"\ncommitter " + who + b"\n\nhello\n"
+        )
 
     def pack(self) -> bytes:
         """Return all of them as a pack."""

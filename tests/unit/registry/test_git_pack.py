@@ -4,10 +4,10 @@ import io
 import random
 
 import pytest
-from interlock_registry import errors, git_pack
-from interlock_registry.git_pack import Bounds, measure
 
 from interlock.errors import Refusal
+from interlock_registry import errors, git_pack
+from interlock_registry.git_pack import Bounds, measure
 from tests.unit.registry.packs import BLOB, REF_DELTA, Objects, entry, pack, varint
 
 BOUNDS = Bounds(objects=100, object_bytes=10_000, inflated_bytes=50_000)

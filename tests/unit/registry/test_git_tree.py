@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from interlock_registry import errors, git_tree
 
 from interlock.errors import Refusal
+from interlock_registry import errors, git_tree
 from tests.unit.registry.packs import BLOB, Objects
 
 FILE, FOLDER, LINK, SUBMODULE = b"100644", b"40000", b"120000", b"160000"

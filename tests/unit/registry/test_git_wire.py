@@ -4,9 +4,9 @@ import io
 import random
 
 import pytest
-from interlock_registry import git_wire
 
 from interlock.errors import Refusal
+from interlock_registry import git_wire
 
 ONE, TWO = b"1" * 40, b"2" * 40
 
@@ -45,7 +45,7 @@ def test_the_terminal_cannot_be_steered_by_what_a_push_holds() -> None:
 
 
 def test_a_report_names_every_reference_with_its_reason_on_one_line() -> None:
-    """git shows the reason behind "remote rejected"."""
+    """Git shows the reason behind "remote rejected"."""
     said = git_wire.report("ok", {b"refs/heads/main": None, b"refs/heads/x": "two\nlines"}, banded=False)
     assert said == b"000eunpack ok\n0017ok refs/heads/main\n001eng refs/heads/x two lines\n0000"
 

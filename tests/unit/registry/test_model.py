@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
-from interlock_registry import errors, model
-from interlock_registry.model import State
 
 from interlock.errors import Refusal
 from interlock.schemas.events import BuildFailed, ModelCreated, Verdict, VersionRegistered
+from interlock_registry import errors, model
+from interlock_registry.model import State
 from tests.unit.registry.world import AT, gate, proven, pushed, registered, started, succeeded
 
 
 def failed(version: int = 1, attempt: int = 1) -> BuildFailed:
     return BuildFailed(
-        model="fraud", version=version, digest=f"sha256:{version}", attempt=attempt, code="ARTIFACT_INVALID", detail="no", at=AT
+        model="fraud",
+        version=version,
+        digest=f"sha256:{version}",
+        attempt=attempt,
+        code="ARTIFACT_INVALID",
+        detail="no",
+        at=AT,
     )
 
 
@@ -38,7 +45,7 @@ def test_the_same_bytes_again_follow_nothing_whoever_pushes_them() -> None:
         ({"files": {"model.onnx": "sha256:a", "e.csv": "sha256:d"}}, "d.csv, e.csv differ"),
     ],
 )
-def test_the_same_number_with_other_bytes_is_refused(changed: dict[str, object], said: str) -> None:
+def test_the_same_number_with_other_bytes_is_refused(changed: dict[str, Any], said: str) -> None:
     """What differs is named."""
     with pytest.raises(Refusal, match=said) as refused:
         model.register(pushed(**changed), registered(), model_exists=True, at=AT)
@@ -76,15 +83,21 @@ def test_events_twice_late_and_out_of_order_end_in_the_same_state() -> None:
 
 
 def fold(version: model.Version, event: object) -> model.Version:
-    folds = {"BuildStarted": model.build_started, "BuildSucceeded": model.build_succeeded}
+    folds: dict[str, Any] = {"BuildStarted": model.build_started, "BuildSucceeded": model.build_succeeded}
     folds |= {"BuildFailed": model.build_failed, "GateEvaluated": model.gate_evaluated}
-    return folds[type(event).__name__](version, event)  # type: ignore[arg-type]  # each fold gets its own event
+    folded: model.Version = folds[type(event).__name__](version, event)
+    return folded
 
 
 def test_nothing_that_is_proven_is_unproven() -> None:
     """A late failure, a late start, another evidence, another digest: the version stands."""
     version = proven()
-    for event in (failed(attempt=9), started(attempt=9), succeeded(evidence="sha256:other"), gate(verdict=Verdict.FAIL)):
+    for event in (
+        failed(attempt=9),
+        started(attempt=9),
+        succeeded(evidence="sha256:other"),
+        gate(verdict=Verdict.FAIL),
+    ):
         assert fold(version, event) == version
     other = started(digest="sha256:other", attempt=2)
     assert model.build_started(registered(), other) == registered()

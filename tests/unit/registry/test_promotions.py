@@ -3,12 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from interlock_registry import approvals, errors, model, promotions
-from interlock_registry.model import Version
-from interlock_registry.promotions import Endpoint
 
 from interlock.errors import Code, Refusal
 from interlock.schemas.events import DeployFailed, RouteCause, RouteChanged, Verdict
+from interlock_registry import approvals, errors, model, promotions
+from interlock_registry.model import Version
+from interlock_registry.promotions import Endpoint
 from tests.unit.registry.world import AT, created, gate, proven, registered, succeeded
 
 FRAUD = promotions.endpoint_created(created())
@@ -54,7 +54,9 @@ def test_an_author_cannot_approve_and_is_told_so_first() -> None:
 def test_an_approval_is_bound_to_digest_evidence_and_endpoint() -> None:
     """It carries all three; the same person's second one follows nothing; another endpoint needs its own."""
     events = approvals.approve(proven(), FRAUD, approver="bob", note="ok", at=AT)
-    assert [(event.digest, event.evidence_digest, event.endpoint) for event in events] == [("sha256:1", "sha256:e", "fraud")]
+    assert [(event.digest, event.evidence_digest, event.endpoint) for event in events] == [
+        ("sha256:1", "sha256:e", "fraud")
+    ]
     version = approvals.version_approved(proven(), events[0])
     assert approvals.approve(version, FRAUD, approver="bob", note="", at=AT) == []
     assert len(approvals.approve(version, FRAUD, approver="eve", note="", at=AT)) == 1
@@ -107,7 +109,9 @@ def test_the_champion_is_what_is_in_force_and_not_what_was_asked_for() -> None:
 def test_a_promotion_that_failed_to_deploy_can_be_given_again() -> None:
     """The failure is shown, the champion stays, and the next promotion clears it."""
     live = promoted(routed(promoted(FRAUD, 1), 1, 1), 2)
-    event = DeployFailed(endpoint="fraud", model="fraud", version=2, digest="sha256:2", code="WARM", detail="slow", at=AT)
+    event = DeployFailed(
+        endpoint="fraud", model="fraud", version=2, digest="sha256:2", code="WARM", detail="slow", at=AT
+    )
     failing = promotions.deploy_failed(live, event)
     assert (failing.champion, failing.failure) == (1, "version 2: WARM: slow")
     again = promoted(failing, 2)

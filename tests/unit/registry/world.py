@@ -5,9 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from interlock_registry import model
-from interlock_registry.model import Pushed, Version
-
 from interlock.schemas.events import (
     BuildStarted,
     BuildSucceeded,
@@ -16,6 +13,8 @@ from interlock.schemas.events import (
     Verdict,
     VersionRegistered,
 )
+from interlock_registry import model
+from interlock_registry.model import Pushed, Version
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -24,7 +23,8 @@ def pushed(version: int = 1, **changed: Any) -> Pushed:
     values: dict[str, Any] = {
         "model": "fraud", "owner": "risk", "version": version, "digest": f"sha256:{version}", "manifest": "[model]",
         "manifest_digest": f"sha256:m{version}", "artifact_digest": "sha256:a", "artifact_format": "onnx",
-        "artifact_bytes": 10, "commit": "c0ffee", "author": "ann", "files": {"model.onnx": "sha256:a", "d.csv": "sha256:d"},
+        "artifact_bytes": 10, "commit": "c0ffee", "author": "ann",
+        "files": {"model.onnx": "sha256:a", "d.csv": "sha256:d"},
     }  # fmt: skip
     return Pushed(**(values | changed))
 
@@ -39,7 +39,9 @@ def started(version: int = 1, attempt: int = 1, digest: str = "") -> BuildStarte
     return BuildStarted(model="fraud", version=version, digest=digest or f"sha256:{version}", attempt=attempt, at=AT)
 
 
-def succeeded(version: int = 1, gates: tuple[str, ...] = ("auc",), attempt: int = 1, evidence: str = "sha256:e") -> BuildSucceeded:
+def succeeded(
+    version: int = 1, gates: tuple[str, ...] = ("auc",), attempt: int = 1, evidence: str = "sha256:e"
+) -> BuildSucceeded:
     return BuildSucceeded(
         model="fraud", version=version, digest=f"sha256:{version}", attempt=attempt, evidence_digest=evidence,
         profile_digest="sha256:p", vectors=64, gates=gates, seconds=1.0, at=AT,
