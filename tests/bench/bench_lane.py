@@ -56,10 +56,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--set", action="append", default=[], help="a setting of the router, name=value")
     options = parser.parse_args()
-    with _servers(options.home) as environment, rigs.schema_registry({rigs.REQUEST_SCHEMA_ID: request_schema("bench", SIGNATURE)}) as url:
+    with (
+        _servers(options.home) as environment,
+        rigs.schema_registry({rigs.REQUEST_SCHEMA_ID: request_schema("bench", SIGNATURE)}) as url,
+    ):
         changes = {name: json.loads(value) for name, _, value in (each.partition("=") for each in options.set)}
         settings = Settings(
-            kafka_bootstrap_servers=environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"], schema_registry_url=url, group="bench-" + uuid7(), **changes
+            kafka_bootstrap_servers=environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"],
+            schema_registry_url=url,
+            group="bench-" + uuid7(),
+            **changes,
         )
         figures = asyncio.run(_measure(settings, options))
     sys.stdout.write(json.dumps(figures) + "\n")
@@ -78,7 +84,10 @@ def _servers(home: Path | None) -> Iterator[dict[str, str]]:
 
 async def _measure(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
     burst, burst_cpu = await _burst(settings, options)
-    return {"burst_events_per_second": round(burst), "router_cpu_microseconds_per_event": round(burst_cpu, 1)} | await _steady(settings, options)
+    return {
+        "burst_events_per_second": round(burst),
+        "router_cpu_microseconds_per_event": round(burst_cpu, 1),
+    } | await _steady(settings, options)
 
 
 async def _burst(settings: Settings, options: argparse.Namespace) -> tuple[float, float]:
@@ -104,7 +113,7 @@ async def _steady(settings: Settings, options: argparse.Namespace) -> dict[str, 
         rig.produce(values[:1000], lambda index: f"k{index}")
         warm.done.wait(30)
         warm.close()
-        time.sleep(1)
+        await asyncio.sleep(1)
         seen, before = _Watcher(settings, rig, total + 1000), cpu()
         _send(rig, values, options.rate)
         seen.done.wait(60)
@@ -124,7 +133,9 @@ def _router(rig: rigs.Rig) -> Iterator[tuple[Any, Any]]:
     """Run the lanes in a process of their own; yields what tells its CPU seconds."""
     context = multiprocessing.get_context("spawn")
     ready, stop = context.Event(), context.Event()
-    process = context.Process(target=_route, args=(rig.settings.model_dump_json(), rig.endpoint, rig.partitions, ready, stop))
+    process = context.Process(
+        target=_route, args=(rig.settings.model_dump_json(), rig.endpoint, rig.partitions, ready, stop)
+    )
     url = rig.settings.schema_registry_url.get_secret_value()
     os.environ["INTERLOCK_SCHEMA_REGISTRY_URL"] = url
     process.start()
@@ -166,7 +177,13 @@ def _send(rig: rigs.Rig, values: list[bytes], rate: int) -> None:
         while (wait := due - time.perf_counter()) > 0:
             producer.poll(0)
             time.sleep(min(wait, 0.002))
-        producer.produce(rig.topic("requests"), key=f"k{index % 5000}", value=value, timestamp=int((wall + index / rate) * 1000), headers=None)
+        producer.produce(
+            rig.topic("requests"),
+            key=f"k{index % 5000}",
+            value=value,
+            timestamp=int((wall + index / rate) * 1000),
+            headers=None,
+        )
     producer.flush(30)
 
 
@@ -190,7 +207,9 @@ class _Watcher:
         )
         self._requests: dict[tuple[int, int], float] = {}
         self._consumer.assign([TopicPartition(rig.topic("results"), each, 0) for each in range(rig.partitions)])
-        self._sent = Consumer({"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": uuid7(), "enable.auto.commit": False})
+        self._sent = Consumer(
+            {"bootstrap.servers": settings.kafka_bootstrap_servers, "group.id": uuid7(), "enable.auto.commit": False}
+        )
         self._sent.assign([TopicPartition(rig.topic("requests"), each, 0) for each in range(rig.partitions)])
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -211,7 +230,7 @@ class _Watcher:
             for record in self._sent.consume(5000, 0.2):
                 kind, stamp = record.timestamp()
                 assert kind == TIMESTAMP_CREATE_TIME
-                dues.setdefault(record.partition(), []).append(stamp / 1000)
+                dues.setdefault(record.partition() or 0, []).append(stamp / 1000)
         places: dict[int, int] = {}
         for now, record in arrivals:  # results of a partition come in the order of its requests
             place = places.get(record.partition(), 0)

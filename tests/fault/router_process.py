@@ -1,4 +1,4 @@
-"""A router in a process of its own that can be killed: `python -m tests.fault.router_process SETTINGS ENDPOINT PARTITIONS`."""
+"""A router in a process of its own that can be killed; its arguments are settings, endpoint and partitions."""
 
 from __future__ import annotations
 

@@ -28,7 +28,9 @@ PARTITIONS = 4
 def _rig(servers: dict[str, str]) -> Iterator[Rig]:
     with schema_registry({REQUEST_SCHEMA_ID: request_schema("any", SIGNATURE)}) as url:
         settings = Settings(
-            kafka_bootstrap_servers=servers["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"], schema_registry_url=url, group="router-" + uuid7()[-12:]
+            kafka_bootstrap_servers=servers["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"],
+            schema_registry_url=url,
+            group="router-" + uuid7()[-12:],
         )
         yield Rig(settings, PARTITIONS)
 
@@ -41,7 +43,13 @@ async def _router(rig: Rig) -> asyncio.subprocess.Process:
         "batch_rows_max": 200,
     }
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.fault.router_process", json.dumps(settings), rig.endpoint, str(rig.partitions), stdout=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-m",
+        "tests.fault.router_process",
+        json.dumps(settings),
+        rig.endpoint,
+        str(rig.partitions),
+        stdout=asyncio.subprocess.DEVNULL,
     )
 
 
@@ -53,7 +61,7 @@ async def _feed(rig: Rig) -> None:
 
 
 async def test_kill_9_again_and_again_loses_nothing_and_doubles_nothing(servers: dict[str, str]) -> None:
-    """Eight times, at random moments: the next router fences the dead one's transaction and goes on from the witness."""
+    """Eight times, at random moments: the next router fences the dead one and goes on from the witness."""
     chance = random.Random(7)
     with _rig(servers) as rig:
         await rig.create()

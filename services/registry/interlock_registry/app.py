@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from interlock.postgres.pool import passing
 from interlock.service import Host, Service
 from interlock_registry import git_http, http, schema_registry, schema_registry_http
@@ -23,6 +25,7 @@ async def build(host: Host) -> Service:
         await schema_registry.seed(connection)
     timeline = Timeline(pool, poll_seconds=settings.timeline_poll_seconds, entries_max=settings.timeline_entries_max)
     repositories = Repositories(settings.git_folder)
+    repositories.sweep(host.clock.now() - timedelta(seconds=settings.staging_keep_seconds))
     pushes = Pushes(settings, pool, host.blobs, repositories, timeline, host.clock)
     return Service(
         name="registry",

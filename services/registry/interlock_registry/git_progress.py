@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from interlock.errors import Refusal
-from interlock_registry.model import State, Version
+from interlock.schemas.events import GateEvaluated
+from interlock_registry.model import State, Version, gate_of
 
 
 def greeting(version: Version, *, new: bool) -> list[str]:
@@ -32,7 +35,7 @@ def of_event(kind: str, event: Mapping[str, Any]) -> list[str]:
     if kind == "BuildFailed":
         return [f"build failed: {event['code']}", *str(event["detail"]).splitlines()]
     if kind == "GateEvaluated":
-        return [f"gate {event['gate']}: {event['detail']} {event['verdict'].replace('_', ' ')}"]
+        return [gate_of(msgspec.convert(event, GateEvaluated)).sentence()]
     return []
 
 

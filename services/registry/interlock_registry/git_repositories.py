@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -133,6 +134,13 @@ class Repositories:
             if held is not None:
                 held.close()
             shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self, before: datetime) -> None:
+        """Remove what pushes whose process was killed left in the staging folder before an instant."""
+        staging = self._folder / ".incoming"
+        for folder in staging.iterdir() if staging.is_dir() else ():
+            if folder.stat().st_mtime < before.timestamp():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def accept(self, model: str, quarantine: Quarantine, old: bytes, new: bytes, tag: str) -> None:
         """Take a push in: move its objects, set the branch main and the version's tag.

@@ -51,8 +51,34 @@ class Gate:
     detail: str
 
     def sentence(self) -> str:
-        """Return the verdict as a person reads it; the builder's detail carries the numbers."""
-        return f"gate {self.name}: {self.detail} {self.verdict.replace('_', ' ')}"
+        """Return the verdict as a person reads it, with the numbers it rests on."""
+        verdict = self.verdict.replace("_", " ")
+        if self.value is None or self.verdict == Verdict.NOT_ENOUGH_EVIDENCE:
+            return f"gate {self.name}: {self.detail} {verdict}"
+        said = f"gate {self.name}: {self.metric} {_shown(self.value, self.bound, self.champion_value)}"
+        if self.bound is not None:
+            bound = _shown(self.bound, self.value)
+            said += f" {_relation(self.value, self.bound, passed=self.verdict == Verdict.PASS)} {bound}"
+        if self.champion_value is not None:
+            said += f", champion version {self.champion_version} has {_shown(self.champion_value, self.value)}"
+            said += "" if self.margin is None else f" (margin {self.margin:+g})"
+        return f"{said} {verdict}"
+
+
+def _relation(value: float, bound: float, *, passed: bool) -> str:
+    """Return how a value stands to its bound; the event does not say whether the bound is the least or the most."""
+    if passed:
+        return ">=" if value >= bound else "<="
+    return "<" if value < bound else ">"
+
+
+def _shown(value: float, *others: float | None) -> str:
+    """Return a number with three decimals, or as many more as tell it from the numbers beside it."""
+    for decimals in range(3, 9):
+        text = f"{value:.{decimals}f}"
+        if all(other is None or other == value or f"{other:.{decimals}f}" != text for other in others):
+            return text
+    return repr(value)
 
 
 @dataclass(frozen=True)
@@ -224,12 +250,9 @@ def build_failed(version: Version, event: BuildFailed) -> Version:
     return replace(version, attempt=event.attempt, state=State.FAILED, failure=f"{event.code}: {event.detail}")
 
 
-def gate_evaluated(version: Version, event: GateEvaluated) -> Version:
-    """Fold one gate's verdict; the first one stands."""
-    known = {gate.name for gate in version.gates}
-    if event.digest != version.digest or event.gate in known:
-        return version
-    gate = Gate(
+def gate_of(event: GateEvaluated) -> Gate:
+    """Return the verdict that an event carries."""
+    return Gate(
         name=event.gate,
         metric=event.metric,
         verdict=event.verdict.value,
@@ -241,7 +264,14 @@ def gate_evaluated(version: Version, event: GateEvaluated) -> Version:
         rows=event.rows,
         detail=event.detail,
     )
-    return _weighed(replace(version, gates=(*version.gates, gate)))
+
+
+def gate_evaluated(version: Version, event: GateEvaluated) -> Version:
+    """Fold one gate's verdict; the first one stands."""
+    known = {gate.name for gate in version.gates}
+    if event.digest != version.digest or event.gate in known:
+        return version
+    return _weighed(replace(version, gates=(*version.gates, gate_of(event))))
 
 
 def _weighed(version: Version) -> Version:

@@ -29,6 +29,9 @@ class Settings(PlatformSettings):
     push_objects_max: int = Field(50_000, gt=0, description="The most git objects that one push may bring.")
     push_file_bytes_max: int = Field(256 * 1024 * 1024, gt=0, description="The largest file that a push may bring.")
     push_at_once_max: int = Field(4, gt=0, description="How many pushes are unpacked at the same time.")
+    staging_keep_seconds: float = Field(
+        3600.0, gt=0, description="After how long the registry removes, as it starts, what a killed push left behind."
+    )
     tree_entries_max: int = Field(10_000, gt=0, description="The most files and folders that a pushed tree may hold.")
     tree_depth_max: int = Field(32, gt=0, description="How deep a pushed tree's folders may be nested.")
     fetch_body_bytes_max: int = Field(4 * 1024 * 1024, gt=0, description="The largest request of a git fetch or clone.")

@@ -98,7 +98,7 @@ class Batch:
 
 
 async def read(records: Sequence[Request], next_offset: int, plans: Plans, request_bytes_max: int) -> Batch:
-    """Read a batch; what is wrong with a request is its rejection. Raises only Transient, while a schema cannot be had."""
+    """Read a batch; what is wrong with a request is its rejection. Raises Transient while a schema cannot be had."""
     count = len(records)
     batch = Batch(
         records,

@@ -18,12 +18,19 @@ SOURCE = "/interlock/router"
 DETAIL_CHARACTERS_MAX = 2000
 
 
-def dead_letters(batch: Batch, table: RouteTable, topic: str, partition: int, rejected: Sequence[Rejected], at: datetime) -> list[Record]:
+def dead_letters(
+    batch: Batch, table: RouteTable, topic: str, partition: int, rejected: Sequence[Rejected], at: datetime
+) -> list[Record]:
     """Return the records for the endpoint's dead-letter topic, in the order of `rejected`."""
-    return [_record(_dead_letter(batch, table, topic, partition, each, at), batch.records[each.row].headers) for each in rejected]
+    return [
+        _record(_dead_letter(batch, table, topic, partition, each, at), batch.records[each.row].headers)
+        for each in rejected
+    ]
 
 
-def _dead_letter(batch: Batch, table: RouteTable, topic: str, partition: int, rejected: Rejected, at: datetime) -> DeadLetter:
+def _dead_letter(
+    batch: Batch, table: RouteTable, topic: str, partition: int, rejected: Rejected, at: datetime
+) -> DeadLetter:
     request, arm = batch.records[rejected.row], rejected.arm
     return DeadLetter(
         name=request_name(topic, partition, request.offset),

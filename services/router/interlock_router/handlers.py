@@ -18,11 +18,19 @@ def on_route(route: Route, routes: Routes) -> None:
     try:
         taken = routes.apply(route)
     except (ValueError, KeyError, TypeError) as error:
-        log.error("route.refused", endpoint=route.endpoint, epoch=route.epoch, detail=str(error), todo="the last good route stays")
+        log.error(
+            "route.refused",
+            endpoint=route.endpoint,
+            epoch=route.epoch,
+            detail=str(error),
+            todo="the last good route stays",
+        )
         return
     if taken:
         metrics.ROUTE_EPOCH.labels(route.endpoint).set(route.epoch)
-        log.info("route.taken", endpoint=route.endpoint, epoch=route.epoch, versions=[arm.version for arm in route.arms])
+        log.info(
+            "route.taken", endpoint=route.endpoint, epoch=route.epoch, versions=[arm.version for arm in route.arms]
+        )
 
 
 HANDLERS: dict[type, Callable[[Route, Routes], None]] = {Route: on_route}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import structlog
+
 from interlock import metrics, telemetry
+from interlock.backoff import Backoff
 from interlock.clock import Clock, milliseconds
 from interlock.errors import Transient
 from interlock.kafka.partition import PartitionReader, TopicPartition
@@ -80,7 +82,7 @@ class Lane:
 
     async def run(self) -> None:
         """Work until stopped or fenced. Kafka, Ray or the registry away: wait and go on where the commits stand."""
-        pause = self._settings.lane_retry_seconds
+        backoff = Backoff(self._settings.lane_retry_seconds_max, self._settings.lane_retry_seconds)
         while not self._stopping.is_set():
             born = self._parts.clock.monotonic()
             try:
@@ -93,14 +95,17 @@ class Lane:
                 self._log.warning("lane.restarts", detail=f"{type(error).__name__}: {error}")
                 metrics.LANE_RESTARTS.labels(self._endpoint, type(error).__name__).inc()
                 if self._parts.clock.monotonic() - born > self._settings.lane_retry_seconds_max:
-                    pause = self._settings.lane_retry_seconds
-                await self._rest(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, self._settings.lane_retry_seconds_max)
+                    backoff.reset()
+                await self._rest(backoff.next_seconds())
 
     async def _life(self) -> None:
         """One producer's life: fence, read the witness, work until something is in doubt."""
         transactions = PartitionTransactions(
-            self._settings, self._settings.group, self.source, self._settings.transaction_seconds_max, self._settings.result_batch_bytes_max
+            self._settings,
+            self._settings.group,
+            self.source,
+            self._settings.transaction_seconds_max,
+            self._settings.result_batch_bytes_max,
         )
         reader = PartitionReader(self._settings, self.source, self._settings.fetch_bytes_max)
         try:
@@ -133,7 +138,13 @@ class Lane:
             if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
                 raise outcome
 
-    async def _take_all(self, reader: PartitionReader, slots: asyncio.Semaphore, idle: asyncio.Event, scored: asyncio.Queue[_Work | None]) -> None:
+    async def _take_all(
+        self,
+        reader: PartitionReader,
+        slots: asyncio.Semaphore,
+        idle: asyncio.Event,
+        scored: asyncio.Queue[_Work | None],
+    ) -> None:
         """Take what there is and score it.
 
         Under backlog one batch is scored while another commits. Without, the next is taken when the last is committed:
@@ -165,15 +176,26 @@ class Lane:
 
     async def _score(self, records: Sequence[Any], next_offset: int) -> _Work | None:
         """Read and score a batch by the route as it stands; None when stopped while waiting for a server."""
-        links = [value.decode("ascii", "replace") for record in records[: self._settings.trace_links_max] for value in _traceparent(record)]
-        with telemetry.span("lane.score", "consumer", links=links, endpoint=self._endpoint, partition=self.source.partition, rows=len(records)):
+        links = [
+            value.decode("ascii", "replace")
+            for record in records[: self._settings.trace_links_max]
+            for value in _traceparent(record)
+        ]
+        with telemetry.span(
+            "lane.score",
+            "consumer",
+            links=links,
+            endpoint=self._endpoint,
+            partition=self.source.partition,
+            rows=len(records),
+        ):
             with metrics.LANE_SECONDS.labels(self._endpoint, "read").time():
                 batch = await self._read(records, next_offset)
             while batch is not None:
                 table = self._parts.routes.of(self._endpoint)
                 try:
                     with metrics.LANE_SECONDS.labels(self._endpoint, "score").time():
-                        scored = await self._parts.scorer.score(batch, table, lambda: self._has_moved(table))
+                        scored = await self._parts.scorer.score(batch, table, partial(self._has_moved, table))
                 except RouteMoved:
                     if self._stopping.is_set():
                         return None
@@ -183,15 +205,22 @@ class Lane:
 
     async def _read(self, records: Sequence[Any], next_offset: int) -> Batch | None:
         """Read a batch, waiting as long as the schema registry is away."""
+        backoff = Backoff(self._settings.lane_retry_seconds_max, self._settings.lane_retry_seconds)
         while not self._stopping.is_set():
             try:
                 return await read(records, next_offset, self._parts.schemas.plan, self._settings.request_bytes_max)
             except Transient as away:
                 self._log.warning("lane.waits", detail=away.detail)
-                await self._rest(self._settings.lane_retry_seconds_max * random.uniform(0.5, 1.0))
+                await self._rest(backoff.next_seconds())
         return None
 
-    async def _commit_all(self, transactions: PartitionTransactions, slots: asyncio.Semaphore, idle: asyncio.Event, scored: asyncio.Queue[_Work | None]) -> None:
+    async def _commit_all(
+        self,
+        transactions: PartitionTransactions,
+        slots: asyncio.Semaphore,
+        idle: asyncio.Event,
+        scored: asyncio.Queue[_Work | None],
+    ) -> None:
         while (work := await scored.get()) is not None:
             with (
                 telemetry.span("lane.commit", "producer", traceparent=work.traceparent, endpoint=self._endpoint),
@@ -209,11 +238,14 @@ class Lane:
         encoder = ResultEncoder(scored.table, self.source.topic, self.source.partition, work.scored_at)
         values = encoder.encode(batch, scored.answers, scored.rejected)
         records: list[Record] = [
-            (record.key, value, _traces(record) if record.headers else _NO_HEADERS) for record, value in zip(batch.records, values, strict=True)
+            (record.key, value, _traces(record) if record.headers else _NO_HEADERS)
+            for record, value in zip(batch.records, values, strict=True)
         ]
         outgoing = [Outgoing(self._results, records)]
         if scored.rejected:
-            letters = dead_letters(batch, scored.table, self.source.topic, self.source.partition, scored.rejected, work.scored_at)
+            letters = dead_letters(
+                batch, scored.table, self.source.topic, self.source.partition, scored.rejected, work.scored_at
+            )
             outgoing.append(Outgoing(self._dead_letters, letters))
         return outgoing
 
@@ -228,7 +260,9 @@ class Lane:
             metrics.LANE_ROWS.labels(self._endpoint, str(each.arm.version if each.arm else 0), "rejected").inc()
             metrics.DEAD_LETTERS.labels(self._endpoint, each.rejection.reason.value).inc()
         metrics.LANE_BATCH_ROWS.labels(self._endpoint).observe(len(work.batch.records))
-        stamps = np.fromiter((record.timestamp for record in work.batch.records), dtype=np.int64, count=len(work.batch.records))
+        stamps = np.fromiter(
+            (record.timestamp for record in work.batch.records), dtype=np.int64, count=len(work.batch.records)
+        )
         taken = milliseconds(self._parts.clock.now()) - stamps
         self._parts.live.note(self._endpoint, versions, len(work.scored.rejected), taken)
 

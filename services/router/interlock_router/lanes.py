@@ -95,7 +95,10 @@ class Lanes:
         await self._end(assigned, self._settings.revoke_seconds_max)
         for partition in assigned:
             lane = Lane(partition, self._endpoint(partition), self._parts)
-            self._lanes[partition] = (lane, asyncio.create_task(lane.run(), name=f"lane {partition.topic}/{partition.partition}"))
+            self._lanes[partition] = (
+                lane,
+                asyncio.create_task(lane.run(), name=f"lane {partition.topic}/{partition.partition}"),
+            )
         log.info("lanes.assigned", partitions=[f"{each.topic}/{each.partition}" for each in sorted(assigned)])
 
     async def _committed(self, partition: TopicPartition) -> int | None:

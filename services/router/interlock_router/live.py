@@ -76,16 +76,19 @@ class Live:
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), self._settings.live_seconds)
-            await self._write()
+            await self.write()
 
-    async def _write(self) -> None:
+    async def write(self) -> None:
+        """Write what was noted since the last time."""
         now = self._clock.monotonic()
         seconds, self._looked_at = max(now - self._looked_at, 1e-3), now
         for endpoint, figures in list(self._figures.items()):
             self._figures[endpoint] = _Figures(lag=figures.lag)
             try:
                 await self._store.put_live(
-                    f"live:{endpoint}:{self.instance}", self._summary(endpoint, figures, seconds), self._settings.live_ttl_seconds
+                    f"live:{endpoint}:{self.instance}",
+                    self._summary(endpoint, figures, seconds),
+                    self._settings.live_ttl_seconds,
                 )
             except Transient:
                 self.missed += 1

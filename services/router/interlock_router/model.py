@@ -64,10 +64,20 @@ def route_table(route: Route) -> RouteTable:
     if any(arm.weight < 0 for arm in route.arms) or sum(arm.weight for arm in route.arms) != WEIGHTS:
         raise ValueError(f"the weights of a route sum to {WEIGHTS}")
     arms = tuple(
-        Arm(each.arm, each.model, each.version, each.digest, each.application, each.weight, Signature.from_json(each.signature))
+        Arm(
+            each.arm,
+            each.model,
+            each.version,
+            each.digest,
+            each.application,
+            each.weight,
+            Signature.from_json(each.signature),
+        )
         for each in route.arms
     )
-    return RouteTable(route.endpoint, route.epoch, arms, route.result_schema_id, _outputs_of(json.loads(route.result_schema)))
+    return RouteTable(
+        route.endpoint, route.epoch, arms, route.result_schema_id, _outputs_of(json.loads(route.result_schema))
+    )
 
 
 def _outputs_of(schema: Any) -> tuple[str, ...]:

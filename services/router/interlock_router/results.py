@@ -73,7 +73,9 @@ class ResultEncoder:
             values[row] = b"".join((head, _prefix(len(request_id)), request_id, middle[start:end], tail))
             start = end
 
-    def _middle(self, offsets: varints.Longs, times: varints.Longs, arm: Arm, outputs: Matrix) -> tuple[bytes, list[int]]:
+    def _middle(
+        self, offsets: varints.Longs, times: varints.Longs, arm: Arm, outputs: Matrix
+    ) -> tuple[bytes, list[int]]:
         """Encode offset, time and outputs of many rows into one stretch of bytes; return it and where each row ends."""
         width = 2 * varints.BYTES_MAX + 9 * len(self._table.outputs)
         table: npt.NDArray[np.uint8] = np.zeros((offsets.size, width), dtype=np.uint8)

@@ -28,7 +28,7 @@ class RouteFollower:
         self.known = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow until told to stop; raises Transient when Kafka goes away, and may then be run again from the start."""
+        """Follow until told to stop; raises Transient when Kafka goes away, and may then be run again."""
         async with aclosing(follow(self._settings, ROUTES)) as steps:
             async for values, complete in steps:
                 for value in values:

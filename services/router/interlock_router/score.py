@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -12,6 +11,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import structlog
 
+from interlock.backoff import Backoff
 from interlock.clock import Clock
 from interlock.errors import InterlockError, Reason, Transient
 from interlock.serving.failures import ModelDied, ModelRaised, ModelTimedOut
@@ -31,7 +31,7 @@ class Serving(Protocol):
     """Calls to versions by the name of their application (`interlock.serving.cluster.Handles`)."""
 
     async def call(self, name: str, matrix: Matrix, seconds_max: float) -> tuple[str, Matrix]:
-        """Return the digest the replica loaded and its outputs; raises Transient, ModelRaised, ModelDied, ModelTimedOut."""
+        """Return the replica's digest and outputs; raises Transient, ModelRaised, ModelDied, ModelTimedOut."""
         ...
 
 
@@ -98,7 +98,7 @@ class Scorer:
 
     async def ask(self, arm: Arm, matrix: Matrix, moved: Callable[[], bool]) -> Matrix:
         """Call a version until it is there to answer; raises what is the matter with the version itself."""
-        pause = self._settings.lane_retry_seconds
+        backoff = Backoff(self._settings.lane_retry_seconds_max, self._settings.lane_retry_seconds)
         while True:
             try:
                 digest, outputs = await self._serving.call(arm.application, matrix, self._settings.call_seconds_max)
@@ -108,19 +108,20 @@ class Scorer:
                 log.warning("version away", application=arm.application, detail=away.detail)
             else:
                 if not isinstance(outputs, np.ndarray) or outputs.shape != (len(matrix), len(arm.signature.outputs)):
-                    raise WrongShape(f"asked for {len(matrix)} x {len(arm.signature.outputs)} numbers, got {_shape(outputs)}")
+                    raise WrongShape(
+                        f"asked for {len(matrix)} x {len(arm.signature.outputs)} numbers, got {_shape(outputs)}"
+                    )
                 return outputs
             if moved():
                 raise RouteMoved(f"the route to {arm.application} has changed")
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, self._settings.lane_retry_seconds_max)
+            await asyncio.sleep(backoff.next_seconds())
 
     async def let_it_die(self) -> None:
         """Pause after a death: a replica that said it will end must not be asked again before it has."""
         await asyncio.sleep(self._settings.death_pause_seconds)
 
     def searching(self, application: str) -> asyncio.Lock:
-        """Return the lock of a version's search: a search kills replicas, and must not be blamed on other lanes' rows."""
+        """Return the lock of a version's search: a search kills replicas, and other lanes' rows must not be blamed."""
         lock = self._searching.get(application)
         if lock is None:
             lock = self._searching[application] = asyncio.Lock()
@@ -232,7 +233,9 @@ def _check(arm: Arm, rows: Rows, outputs: Matrix, rejected: list[Rejected]) -> A
         return Answer(arm, rows, outputs)
     for place in np.flatnonzero(bad).tolist():
         reason = Reason.MODEL_NOT_FINITE if not_finite[place] else Reason.MODEL_OUT_OF_RANGE
-        rejected.append(Rejected(int(rows[place]), Rejection(reason, f"the model answered {outputs[place].tolist()}"), arm))
+        rejected.append(
+            Rejected(int(rows[place]), Rejection(reason, f"the model answered {outputs[place].tolist()}"), arm)
+        )
     return Answer(arm, rows[~bad], outputs[~bad]) if not bad.all() else None
 
 

@@ -10,30 +10,60 @@ from interlock.settings import PlatformSettings
 class Settings(PlatformSettings):
     """The bounds of the lanes, and how long each of their waits may take."""
 
-    group: str = Field("interlock.router", description="The consumer group of the lanes; transactional ids begin with it.")
+    group: str = Field(
+        "interlock.router", description="The consumer group of the lanes; transactional ids begin with it."
+    )
     batch_rows_max: int = Field(4096, gt=0, description="The most requests a lane takes at once.")
-    batch_bytes_max: int = Field(8 * 1024 * 1024, gt=0, description="The most bytes of requests that are scored in one batch.")
+    batch_bytes_max: int = Field(
+        8 * 1024 * 1024, gt=0, description="The most bytes of requests that are scored in one batch."
+    )
     batch_interval_seconds: float = Field(
-        0.04, ge=0, description="Under load a lane takes a batch no more often than this; a request after a pause is taken at once."
+        0.04,
+        ge=0,
+        description="Under load a lane takes no batch sooner than this after the last; a lone request at once.",
     )
-    batches_in_flight_max: int = Field(2, ge=2, description="Batches of one lane at work: one commits, the others are being scored.")
+    batches_in_flight_max: int = Field(
+        2, ge=2, description="Batches of one lane at work: one commits, the others are being scored."
+    )
     request_bytes_max: int = Field(1024 * 1024, gt=0, description="A larger request becomes a dead letter (TOO_LARGE).")
-    fetch_bytes_max: int = Field(2 * 1024 * 1024, gt=0, description="The most bytes of one partition that one fetch brings.")
-    result_batch_bytes_max: int = Field(768 * 1024, gt=0, description="The size of one record batch of results.")
-    call_seconds_max: float = Field(8.0, gt=0, description="How long one call to a version may take; more than its replica's own bound.")
-    crash_isolation_seconds: float = Field(
-        60.0, gt=0, description="How long one batch may be taken apart to find the rows that fail their model; the rest are given up."
+    fetch_bytes_max: int = Field(
+        2 * 1024 * 1024, gt=0, description="The most bytes of one partition that one fetch brings."
     )
-    isolation_parts: int = Field(16, ge=2, description="Into how many parts a failing batch is split at each step of that search.")
-    death_pause_seconds: float = Field(0.5, ge=0, description="The pause after a replica died, before its version is asked again.")
-    lane_retry_seconds: float = Field(0.2, gt=0, description="The first pause before a version, the registry or Kafka is tried again.")
+    result_batch_bytes_max: int = Field(768 * 1024, gt=0, description="The size of one record batch of results.")
+    call_seconds_max: float = Field(
+        8.0, gt=0, description="How long one call to a version may take; more than its replica's own bound."
+    )
+    crash_isolation_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="How long a batch may be taken apart to find rows that fail their model; the rest are given up.",
+    )
+    isolation_parts: int = Field(
+        16, ge=2, description="Into how many parts a failing batch is split at each step of that search."
+    )
+    death_pause_seconds: float = Field(
+        0.5, ge=0, description="The pause after a replica died, before its version is asked again."
+    )
+    lane_retry_seconds: float = Field(
+        0.2, gt=0, description="The first pause before a version, the registry or Kafka is tried again."
+    )
     lane_retry_seconds_max: float = Field(2.0, gt=0, description="The longest such pause.")
-    transaction_seconds_max: float = Field(10.0, gt=0, description="How long one transaction may take before its producer is discarded.")
-    revoke_seconds_max: float = Field(5.0, gt=0, description="How long a lane may finish its batch when its partition is taken away.")
-    poll_seconds: float = Field(0.2, gt=0, description="How long one look for new requests waits; bounds how soon a lane notices a stop.")
+    transaction_seconds_max: float = Field(
+        10.0, gt=0, description="How long one transaction may take before its producer is discarded."
+    )
+    revoke_seconds_max: float = Field(
+        5.0, gt=0, description="How long a lane may finish its batch when its partition is taken away."
+    )
+    poll_seconds: float = Field(
+        0.2, gt=0, description="How long one look for new requests waits; bounds how soon a lane notices a stop."
+    )
     schemas_max: int = Field(1024, gt=0, description="Writer schemas kept in memory.")
-    schema_unknown_seconds: float = Field(2.0, gt=0, description="For how long an unregistered schema id is remembered as unknown.")
-    schema_request_seconds_max: float = Field(5.0, gt=0, description="How long one question to the schema registry may take.")
+    schema_unknown_seconds: float = Field(
+        2.0, gt=0, description="For how long an unregistered schema id is remembered as unknown."
+    )
+    schema_request_seconds_max: float = Field(
+        5.0, gt=0, description="How long one question to the schema registry may take."
+    )
     live_seconds: float = Field(1.0, gt=0, description="How often the live figures are written.")
     live_ttl_seconds: float = Field(5.0, gt=0, description="How long live figures stay without being renewed.")
     trace_links_max: int = Field(8, ge=0, description="Requests of a batch whose traces its span is linked to.")

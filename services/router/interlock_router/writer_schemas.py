@@ -29,7 +29,9 @@ class WriterSchemas:
         url = httpx.URL(settings.schema_registry_url.get_secret_value())
         if url.userinfo:
             headers = {}  # credentials in the URL win, as with any Confluent client
-        self._client = httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=settings.schema_request_seconds_max)
+        self._client = httpx.AsyncClient(
+            base_url=url, headers=headers, trust_env=False, timeout=settings.schema_request_seconds_max
+        )
 
     async def plan(self, schema_id: int) -> Plan | None:
         """Return how to read what was written with this id, or None if it is not registered.
@@ -70,8 +72,12 @@ class WriterSchemas:
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         if answer.status_code != httpx.codes.OK:
-            raise Transient(f"the schema registry answers {answer.status_code} for schema {schema_id}: {answer.text[:200]}")
+            raise Transient(
+                f"the schema registry answers {answer.status_code} for schema {schema_id}: {answer.text[:200]}"
+            )
         try:
             return compile_plan(json.loads(answer.json()["schema"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise Transient(f"the schema registry's answer for schema {schema_id} is not understood: {error}") from error
+            raise Transient(
+                f"the schema registry's answer for schema {schema_id} is not understood: {error}"
+            ) from error

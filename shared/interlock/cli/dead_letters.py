@@ -55,7 +55,10 @@ def list_letters(
         return
     screen.print_table(
         ("at", "name", "reason", "version", "detail"),
-        [(screen.moment(each.at.isoformat()), each.name, each.reason, each.version, each.detail[:120]) for each in letters],
+        [
+            (screen.moment(each.at.isoformat()), each.name, each.reason, each.version, each.detail[:120])
+            for each in letters
+        ],
         empty=f"{endpoint} has no dead letters.",
     )
 
@@ -80,7 +83,11 @@ def show_letter(
     content = facts.pop("value")
     headers = facts.pop("headers")
     size = len(letter.value or b"")
-    facts["value"] = None if content is None else f"{size} bytes: {content[: 2 * VALUE_BYTES_SHOWN]}{'…' if size > VALUE_BYTES_SHOWN else ''}"
+    facts["value"] = (
+        None
+        if content is None
+        else f"{size} bytes: {content[: 2 * VALUE_BYTES_SHOWN]}{'…' if size > VALUE_BYTES_SHOWN else ''}"
+    )
     screen.print_facts(facts | {f"header {each['name']}": each["value"] for each in headers})
 
 
@@ -95,10 +102,16 @@ def replay_letters(
     wanted = set(names or ())
     if not (wanted or reason or everything):
         raise Refusal(NOTHING_CHOSEN, "Which dead letters?")
-    letters = _letters(endpoint, lambda letter: letter.name in wanted or everything or (reason is not None and letter.reason == reason), None)
+    letters = _letters(
+        endpoint,
+        lambda letter: letter.name in wanted or everything or (reason is not None and letter.reason == reason),
+        None,
+    )
     missing = wanted - {each.name for each in letters}
     if missing:
-        raise Refusal(DEAD_LETTER_UNKNOWN, f"{endpoint} has no dead letter {', '.join(sorted(missing))}; none was replayed.")
+        raise Refusal(
+            DEAD_LETTER_UNKNOWN, f"{endpoint} has no dead letter {', '.join(sorted(missing))}; none was replayed."
+        )
     replayed = _replay(letters)
     if as_json:
         screen.print_json({"replayed": replayed})
@@ -118,7 +131,10 @@ def _letters(endpoint: str, chosen: Callable[[DeadLetter], bool], limit: int | N
 
     async def read() -> list[DeadLetter]:
         kept: deque[DeadLetter] = deque(maxlen=limit)
-        async with connect() as il, aclosing(follow(il.settings, endpoint_topic(ENDPOINT_DEAD_LETTERS, endpoint))) as steps:
+        async with (
+            connect() as il,
+            aclosing(follow(il.settings, endpoint_topic(ENDPOINT_DEAD_LETTERS, endpoint))) as steps,
+        ):
             async for values, complete in steps:
                 kept.extend(letter for value in values if value is not None and chosen(letter := decode(value)))
                 if complete:
@@ -133,7 +149,14 @@ def _replay(letters: list[DeadLetter]) -> list[str]:
     from interlock.kafka.replay import Again, replay
 
     again = [
-        Again(each.name, each.topic, each.partition, each.key, each.value, [(header.name, header.value) for header in each.headers])
+        Again(
+            each.name,
+            each.topic,
+            each.partition,
+            each.key,
+            each.value,
+            [(header.name, header.value) for header in each.headers],
+        )
         for each in letters
         if each.key is not None or each.value is not None
     ]

@@ -12,10 +12,10 @@ from interlock.client.errors import TimedOut
 from interlock.client.records import Feature, RequestWriter, Result, Sent
 from interlock.codec.framing import unframe
 from interlock.ids import uuid7
-from interlock.kafka.plain import PlainConsumer
 
 if TYPE_CHECKING:
     from interlock.client.session import Interlock
+    from interlock.kafka.plain import PlainConsumer
 
 WAITING_MAX = 10_000
 
@@ -70,8 +70,7 @@ class Endpoint:
         Without a group: every result since this endpoint was opened (or since the topic's beginning, or from now
         on). With a group: this member's share, going on where the group stopped, at least once.
         """
-        consumer = PlainConsumer(self._session.settings, self.results_topic, group)
-        await consumer.start()
+        consumer = await self._session.consumer(self.results_topic, group)
         try:
             if group is None:
                 await consumer.seek(await self._begin(consumer, since))
@@ -80,7 +79,7 @@ class Endpoint:
                     if result is not None:
                         yield result
         finally:
-            await consumer.close()
+            await self._session.release(consumer)
 
     async def ask(self, *, key: str, timeout_seconds: float = 10.0, **features: Any) -> Result:
         """Send one request and return its own result (which may be a rejection).
@@ -125,8 +124,7 @@ class Endpoint:
             raise TimedOut(f"The results of {self.name} could not be read within {timeout_seconds:g} seconds.")
 
     async def _answer(self) -> None:
-        consumer = PlainConsumer(self._session.settings, self.results_topic)
-        await consumer.start()
+        consumer = await self._session.consumer(self.results_topic)
         try:
             await consumer.seek(await consumer.ends())
             self._listening.set()
@@ -137,7 +135,7 @@ class Endpoint:
                         waiting.set_result(result)
         finally:
             self._listening.clear()
-            await consumer.close()
+            await self._session.release(consumer)
 
     async def _begin(self, consumer: PlainConsumer, since: Since) -> Mapping[int, int]:
         if since == "end":

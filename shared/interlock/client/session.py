@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Self
@@ -43,6 +44,8 @@ class Interlock:
         self.reader = ResultReader()
         self._rest = Rest(addresses)
         self._producer: PlainProducer | None = None
+        self._producing = asyncio.Lock()
+        self._consumers: set[PlainConsumer] = set()
         self._endpoints: list[Endpoint] = []
 
     async def __aenter__(self) -> Self:
@@ -55,6 +58,8 @@ class Interlock:
         """Close every connection."""
         for endpoint in self._endpoints:
             await endpoint.close()
+        for consumer in tuple(self._consumers):
+            await self.release(consumer)
         if self._producer is not None:
             await self._producer.close()
         await self._rest.close()
@@ -68,11 +73,25 @@ class Interlock:
 
     async def producer(self) -> PlainProducer:
         """Return the session's one producer, connected."""
-        if self._producer is None:
-            producer = PlainProducer(self.settings)
-            await producer.start()
-            self._producer = producer
+        async with self._producing:
+            if self._producer is None:
+                producer = PlainProducer(self.settings)
+                await producer.start()
+                self._producer = producer
         return self._producer
+
+    async def consumer(self, topic: str, group: str | None = None) -> PlainConsumer:
+        """Return a connected consumer of one topic; the session closes it at its own end, `release` does so earlier."""
+        consumer = PlainConsumer(self.settings, topic, group)
+        await consumer.start()
+        self._consumers.add(consumer)
+        return consumer
+
+    async def release(self, consumer: PlainConsumer) -> None:
+        """Disconnect a consumer, if the session has not done so before."""
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+            await consumer.close()
 
     async def schema(self, schema_id: int) -> str:
         """Return a schema of the schema registry by its id, as JSON text."""
@@ -126,12 +145,9 @@ class Interlock:
             raise Refusal(ENDPOINT_NOT_READY, f"{endpoint} has no request schema yet.")
         if details.get("result_schema") and details.get("result_schema_id"):
             self.reader.learn(details["result_schema_id"], details["result_schema"])
-        consumer = PlainConsumer(self.settings, details["topics"]["results"])
-        try:
-            await consumer.start()
-            marks = await consumer.ends()
-        finally:
-            await consumer.close()
+        consumer = await self.consumer(details["topics"]["results"])
+        marks = await consumer.ends()
+        await self.release(consumer)
         opened = Endpoint(self, details, marks)
         self._endpoints.append(opened)
         return opened

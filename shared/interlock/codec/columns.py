@@ -177,7 +177,7 @@ class _Reader:
     def _doubles_one_by_one(self, rows: Rows, step: Step, numbers: Floats, null: npt.NDArray[np.bool_]) -> None:
         """Read a nullable run of the rows that hold nulls.
 
-        Bounds are checked once, behind the run: the padding is as long as a run, so that no cursor can leave the buffer.
+        Bounds are checked once, behind the run: the padding is as long as a run, so no cursor can leave the buffer.
         """
         null_byte, value_byte = (0, 2) if step.null_branch == 0 else (2, 0)
         position, limit = self.position[rows], self.limit[rows]

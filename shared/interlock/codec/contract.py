@@ -43,7 +43,11 @@ def request_schema(endpoint: str, signature: Signature) -> dict[str, Any]:
     """
     _refuse_clash("input", (each.name for each in signature.inputs), REQUEST_FIELDS)
     fields: list[dict[str, Any]] = [
-        {"name": "request_id", "type": "string", "doc": "The caller's own name for this request; the result bears it again."},
+        {
+            "name": "request_id",
+            "type": "string",
+            "doc": "The caller's own name for this request; the result bears it again.",
+        },
         {"name": "requested_at", "type": _INSTANT, "doc": "When the caller asked, by the caller's clock."},
     ]
     fields.extend(_input_field(each) for each in signature.inputs)
@@ -63,7 +67,12 @@ def result_schema(endpoint: str, signature: Signature) -> dict[str, Any]:
         {"name": "requested_at", "type": _INSTANT, "doc": "When the caller asked, by the caller's clock."},
     ]
     fields.extend(
-        {"name": each.name, "type": ["null", "double"], "default": None, "doc": "An output of the model; null in a rejection."}
+        {
+            "name": each.name,
+            "type": ["null", "double"],
+            "default": None,
+            "doc": "An output of the model; null in a rejection.",
+        }
         for each in signature.outputs
     )
     fields.extend(_provenance())
@@ -91,8 +100,10 @@ def _provenance() -> list[dict[str, Any]]:
         "scored_at": (_INSTANT, "When the batch of this request was scored."),
     }
     fields: list[dict[str, Any]] = [{"name": name, "type": kind, "doc": doc} for name, (kind, doc) in described.items()]
-    for name, doc in (("rejection", "Why there is no answer; null where there is one."),
-                      ("dead_letter", "The dead letter that keeps the rejected request: topic/partition/offset.")):
+    for name, doc in (
+        ("rejection", "Why there is no answer; null where there is one."),
+        ("dead_letter", "The dead letter that keeps the rejected request: topic/partition/offset."),
+    ):
         fields.append({"name": name, "type": ["null", "string"], "default": None, "doc": doc})
     return fields
 

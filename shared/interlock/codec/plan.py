@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """How records of one schema are read: by columns (`steps`), row by row (`steps` empty), or not at all (`refusal`)."""
+    """How records of one schema are read: by columns (`steps`), row by row (no steps), or not at all (`refusal`)."""
 
     schema: Any
     steps: tuple[Step, ...] = ()

@@ -40,7 +40,7 @@ def read(buffer: Bytes, position: Longs) -> tuple[Longs, Longs, Flags]:
             more = more[byte >= 0x80]
             shift += 7
     value = (raw >> _ONE).view(np.int64) ^ -(raw & _ONE).view(np.int64)
-    return cast(Longs, value), after, broken
+    return cast("Longs", value), after, broken
 
 
 def write(values: Longs) -> tuple[npt.NDArray[np.uint8], Longs]:

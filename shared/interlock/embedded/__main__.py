@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from interlock.embedded.home import Home
 from interlock.embedded.part import CannotStart
 from interlock.embedded.plan import build
 from interlock.embedded.ports import NoFreePort, Ports
-from interlock.embedded.processes import Process, is_alive
+from interlock.embedded.processes import STACK_MARK, Process, is_alive
 from interlock.embedded.supervisor import AlreadyRunning, Supervisor, install_signals, lock
 
 OWNER_LOOK_SECONDS = 0.5
@@ -33,6 +34,8 @@ def main() -> int:
     except AlreadyRunning as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    # Not in this process's own /proc entry, but in that of everything it starts, one-off commands included.
+    os.environ[STACK_MARK] = home.stack_id
     with held:
         ports = Ports(home)
         try:

@@ -52,6 +52,9 @@ group.initial.rebalance.delay.ms=0
 offsets.retention.minutes=43200
 # A producer that was killed must not hold read_committed readers up.
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+# A broker that was killed may register again only when its old session has run out.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 
 num.network.threads=2
 num.io.threads=4

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from interlock.embedded.processes import STACK_MARK
+
 Report = Callable[[str], None]
 """Tells the person who waits what is going on, in a few words."""
 
@@ -68,7 +70,7 @@ class Part:
 KEPT_VARIABLES = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SHELL", "LD_LIBRARY_PATH",
     "VIRTUAL_ENV", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "CUDA_VISIBLE_DEVICES", "JAVA_HOME",
-    "OMP_NUM_THREADS", "XDG_CACHE_HOME",
+    "OMP_NUM_THREADS", "XDG_CACHE_HOME", STACK_MARK,
 )  # fmt: skip
 
 

@@ -79,11 +79,10 @@ class Ports:
 
 def is_free(port: int) -> bool:
     """Say whether a server could listen on 127.0.0.1:port now."""
-    for address in ("127.0.0.1", "0.0.0.0"):  # noqa: S104 - a listener on all addresses would shadow ours
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError:
-                return False
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))  # fails beside a listener on all addresses, too
+        except OSError:
+            return False
     return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import shutil
 import sys
 
 from interlock.embedded.home import Home
@@ -12,6 +14,7 @@ LOGICAL_PROCESSORS = 64  # replicas ask for fractions: this bounds their number,
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 PROOF_SECONDS_MAX = 120.0
 MEMORY_SHARE_MAX = 0.97
+SESSIONS_KEPT = 2  # Ray logs into a new folder at each start: the last ones tell why it died
 SOCKET_ROOM_BYTES = 72  # what Ray appends to its folder: session_<date>_<pid>/sockets/plasma_store
 
 
@@ -50,6 +53,9 @@ def part(home: Home, port: int) -> Part:
     async def prepare(report: Report) -> None:
         if importlib.util.find_spec("ray") is None:
             raise CannotStart("Ray is missing: run `pip install 'interlock[serve]'`.")
+        sessions = sorted(home.short_folder("ray", SOCKET_ROOM_BYTES).glob("session_2*"))
+        for old in sessions[:-SESSIONS_KEPT]:
+            await asyncio.to_thread(shutil.rmtree, old, ignore_errors=True)
 
     def launch() -> Launch:
         arguments = {

@@ -20,10 +20,10 @@ TOPIC_POLL_SECONDS = 0.3
 
 
 async def follow(settings: PlatformSettings, topic: str) -> AsyncGenerator[tuple[list[bytes | None], bool], None]:
-    """Yield the values that came, and whether all that was there at the start has been read; at least each POLL_SECONDS.
+    """Yield the values that came, and whether all that was there at the start has been read.
 
-    A topic that does not exist yet counts as read to its end. Raises Transient when Kafka goes away; a new call
-    begins at the beginning again. Close the iterator to disconnect.
+    Something is yielded at least every POLL_SECONDS. A topic that does not exist yet counts as read to its end.
+    Raises Transient when Kafka goes away; a new call begins at the beginning. Close the iterator to disconnect.
     """
     consumer = make_consumer(settings, fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS)
     try:
@@ -53,5 +53,6 @@ async def _values(consumer: AIOKafkaConsumer, topic: str) -> AsyncGenerator[tupl
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     """Return the topic's partitions, none while it does not exist; asking for all topics makes none."""
-    found = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic)
+    metadata = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - the public call gives names alone
+    found = metadata.partitions_for_topic(topic)
     return [TopicPartition(topic, each) for each in sorted(found or ())]

@@ -19,7 +19,7 @@ SESSIONS_IDLE_MAX = 10
 Change = Callable[[list[TopicPartition]], Awaitable[None]]
 
 
-class Member(ConsumerRebalanceListener):  # type: ignore[misc]
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has no annotations
     """One member of a group. It fetches nothing: every assigned partition is paused at once.
 
     `revoked` is awaited before the group goes on, `assigned` after; what either raises comes out of `tick`, for the
@@ -28,7 +28,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, settings: PlatformSettings, group: str, assigned: Change, revoked: Change) -> None:
         session = int(settings.kafka_session_seconds * 1000)
-        self._consumer: AIOKafkaConsumer = make_consumer(settings, group, max_poll_interval_ms=SESSIONS_IDLE_MAX * session)
+        self._consumer: AIOKafkaConsumer = make_consumer(
+            settings, group, max_poll_interval_ms=SESSIONS_IDLE_MAX * session
+        )
         self._group = group
         self._assigned = assigned
         self._revoked = revoked
@@ -60,7 +62,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             offset: int | None = await asyncio.wait_for(self._consumer.committed(partition), seconds_max)
         except (KafkaError, OSError) as error:
-            raise Transient(f"the committed offset of {partition} is unknown: {type(error).__name__}: {error}") from error
+            raise Transient(
+                f"the committed offset of {partition} is unknown: {type(error).__name__}: {error}"
+            ) from error
         return offset
 
     async def close(self) -> None:

@@ -19,8 +19,6 @@ __all__ = ["PartitionReader", "Taken", "TopicPartition"]
 
 FETCH_WAIT_MILLISECONDS = 500
 CLOSE_SECONDS_MAX = 2.0
-TOP_UP_SECONDS = 0.008
-"""How long a second look may take; the broker answers at once if it has something."""
 
 
 @dataclass(frozen=True)
@@ -58,34 +56,24 @@ class PartitionReader:
     async def take(self, seconds: float, rows_max: int) -> Taken | None:
         """Return what there is, at most `rows_max`, waiting up to `seconds` for the first record; None if none came.
 
-        The driver fetches ahead, as soon as its buffer is empty, so what lies there may be few and old records: they are
-        topped up by what has come since.
+        Without backlog nothing is fetched between two calls. The driver would fetch ahead the moment its buffer is
+        empty, and the few records it found then would be all, and old, when the next call comes. With backlog it may.
         The offset behind the records is past the markers and aborted records that follow them, where those are known.
         """
         source, consumer = self._source, self._consumer
         try:
-            records = await self._look(0.0, rows_max)
-            if not records:
-                records = await self._look(seconds, rows_max)
-            elif len(records) < rows_max and not self._behind():
-                records = [*records, *await self._look(TOP_UP_SECONDS, rows_max - len(records))]
+            consumer.resume(source)
+            answer = await consumer.getmany(source, timeout_ms=int(seconds * 1000), max_records=rows_max)
+            records = answer.get(source)
             if not records:
                 return None
             next_offset = await consumer.position(source)
         except KafkaError as error:
             raise Transient(f"cannot read {source}: {type(error).__name__}: {error}") from error
-        end = consumer.last_stable_offset(source)
-        return Taken(records, next_offset, max(0, (end or 0) - next_offset))
-
-    async def _look(self, seconds: float, rows_max: int) -> list[Any]:
-        answer = await self._consumer.getmany(self._source, timeout_ms=int(seconds * 1000), max_records=rows_max)
-        return answer.get(self._source, [])
-
-    def _behind(self) -> bool:
-        """Say whether more was waiting when the buffer was filled: then it holds much, and the next is on its way."""
-        end, state = self._consumer.last_stable_offset(self._source), self._consumer._subscription.subscription
-        position = state.assignment.state_value(self._source).position if state and state.assignment else 0
-        return end is not None and end - position > 0
+        lag = max(0, (consumer.last_stable_offset(source) or 0) - next_offset)
+        if not lag:
+            consumer.pause(source)
+        return Taken(records, next_offset, lag)
 
     async def close(self) -> None:
         """Disconnect, within a bound."""

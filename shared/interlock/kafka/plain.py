@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from interlock.errors import Transient
@@ -16,6 +16,8 @@ from interlock.kafka.producer import make_producer
 from interlock.settings import PlatformSettings
 
 TOPIC_WAIT_SECONDS_MAX: Final = 30.0
+TOPIC_LOOK_SECONDS: Final = 0.2
+ASSIGNMENT_LOOK_SECONDS: Final = 0.01
 RECORDS_PER_POLL_MAX: Final = 2_000
 POLL_SECONDS: Final = 0.5
 UNACKNOWLEDGED_MAX: Final = 5_000
@@ -80,10 +82,25 @@ class PlainConsumer:
     async def start(self) -> None:
         """Connect and take every partition (or the group's share). Raises Transient if the topic does not come up."""
         await _started(self._consumer)
-        if self._group is not None:
-            self._consumer.subscribe([self._topic])
-            return
-        self._consumer.assign([TopicPartition(self._topic, each) for each in await self._partitions()])
+        try:
+            await self._take()
+        except BaseException:
+            await self._consumer.stop()
+            raise
+
+    async def _take(self) -> None:
+        """Subscribe once the topic is there: a subscription to a missing topic would log an error at every look."""
+        try:
+            async with asyncio.timeout(TOPIC_WAIT_SECONDS_MAX):
+                while self._topic not in await self._consumer.topics():  # noqa: ASYNC110 - Kafka announces no new topics
+                    await asyncio.sleep(TOPIC_LOOK_SECONDS)
+                self._consumer.subscribe([self._topic])
+                while self._group is None and not self._consumer.assignment():  # noqa: ASYNC110 - nor does the driver
+                    await asyncio.sleep(ASSIGNMENT_LOOK_SECONDS)
+        except TimeoutError:
+            raise Transient(f"There is no topic {self._topic} after {TOPIC_WAIT_SECONDS_MAX:.0f} seconds.") from None
+        except KafkaError as error:
+            raise Transient(f"Kafka cannot be asked for {self._topic}: {error}") from error
 
     async def close(self) -> None:
         """Disconnect."""
@@ -111,18 +128,6 @@ class PlainConsumer:
             yield [record for records in answer.values() for record in records]
             if answer and self._group is not None:
                 await self._consumer.commit()
-
-    async def _partitions(self) -> list[int]:
-        deadline = asyncio.get_running_loop().time() + TOPIC_WAIT_SECONDS_MAX
-        while True:
-            # A consumer learns of a topic's partitions only by asking for that topic.
-            if self._topic in await self._consumer.topics() and (
-                partitions := self._consumer.partitions_for_topic(self._topic)
-            ):
-                return sorted(partitions)
-            if asyncio.get_running_loop().time() > deadline:
-                raise Transient(f"There is no topic {self._topic} after {TOPIC_WAIT_SECONDS_MAX:.0f} seconds.")
-            await asyncio.sleep(0.2)
 
 
 async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:

@@ -5,6 +5,8 @@ input partition (InitProducerId fences whoever held it), nothing indefinite is e
 and the committed offset, read after InitProducerId, is the witness of what the last transaction did.
 """
 
+# ruff: noqa: SLF001 - the driver has no public way to say that a lost answer is final
+
 from __future__ import annotations
 
 import asyncio
@@ -36,6 +38,9 @@ Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 
 MARKER_WAIT_SECONDS = 0.003
 """How soon to ask again while the broker still writes the markers of the transaction before."""
+
+AWAY_RETRY_MILLISECONDS = 100
+"""How soon to ask again for a broker or a coordinator that is away."""
 
 
 class Fenced(InterlockError):
@@ -84,12 +89,13 @@ class PartitionTransactions:
         return f"{self._group}.{self._source.topic}.{self._source.partition}"
 
     async def start(self) -> None:
-        """Fence the previous owner and wait until its open transaction is ended; raises Transient while Kafka is away."""
+        """Fence the previous owner and await the end of its transaction; raises Transient while Kafka is away."""
         producer = make_producer(
             self._settings,
             transactional_id=self.transactional_id,
             max_batch_size=self._batch_bytes_max,
             linger_ms=0,
+            retry_backoff_ms=AWAY_RETRY_MILLISECONDS,
         )
         producer._sender = _StrictSender.replacing(producer)
         self._producer = producer
@@ -170,11 +176,11 @@ class PartitionTransactions:
         return self._producer
 
 
-class _Doubt(OutOfOrderSequenceNumber):  # type: ignore[misc]
-    """An indefinite answer to a transactional request; of a type on which the driver's sender ends without a traceback."""
+class _Doubt(OutOfOrderSequenceNumber):  # type: ignore[misc]  # the driver has no annotations
+    """An indefinite answer to a transactional request; its type makes the driver's sender end without a traceback."""
 
 
-class _Strict(BaseHandler):  # type: ignore[misc]
+class _Strict(BaseHandler):  # type: ignore[misc]  # the driver has no annotations
     """Make every indefinite answer final.
 
     The driver repeats a request whose answer was lost with the same producer id and epoch; such a late EndTxn or
@@ -198,23 +204,23 @@ class _Strict(BaseHandler):  # type: ignore[misc]
         return False
 
 
-class _AddPartitions(_Strict, AddPartitionsToTxnHandler):  # type: ignore[misc]
+class _AddPartitions(_Strict, AddPartitionsToTxnHandler):  # type: ignore[misc]  # the driver has no annotations
     pass
 
 
-class _AddOffsets(_Strict, AddOffsetsToTxnHandler):  # type: ignore[misc]
+class _AddOffsets(_Strict, AddOffsetsToTxnHandler):  # type: ignore[misc]  # the driver has no annotations
     pass
 
 
-class _CommitOffsets(_Strict, TxnOffsetCommitHandler):  # type: ignore[misc]
+class _CommitOffsets(_Strict, TxnOffsetCommitHandler):  # type: ignore[misc]  # the driver has no annotations
     pass
 
 
-class _EndTransaction(_Strict, EndTxnHandler):  # type: ignore[misc]
+class _EndTransaction(_Strict, EndTxnHandler):  # type: ignore[misc]  # the driver has no annotations
     pass
 
 
-class _StrictSender(Sender):  # type: ignore[misc]
+class _StrictSender(Sender):  # type: ignore[misc]  # the driver has no annotations
     """The driver's sender with the strict handlers, and a short pause where the broker only needs a moment."""
 
     @classmethod

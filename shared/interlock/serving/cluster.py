@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def _reclaim_termination() -> None:
     """Put Python's own SIGTERM handler back: ray.init installs one that aborts the process 3 s after the signal."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-        signal.siginterrupt(signal.SIGTERM, False)
+        signal.siginterrupt(signal.SIGTERM, False)  # noqa: FBT003 - it takes no keywords
 
 
 async def disconnect() -> None:
@@ -90,7 +91,7 @@ _connecting = threading.Lock()
 def _connect(address: str) -> None:
     with _connecting:
         if ray.is_initialized():
-            if _answers():
+            if _node_lives():
                 return
             ray.shutdown()
         try:
@@ -105,12 +106,18 @@ def _connect(address: str) -> None:
             raise Transient(f"the Ray cluster at {address} is away: {_first_line(error)}") from error
 
 
-def _answers() -> bool:
-    """Ask the cluster's head for its nodes: a connection whose head has gone does not answer."""
-    try:
-        return bool(ray.nodes())  # type: ignore[no-untyped-call]  # ray has no annotation there
-    except (RayError, RuntimeError):
+def _node_lives() -> bool:
+    """Say whether the raylet that this driver is attached to is still there, without asking Ray anything.
+
+    Ray ends the process of a driver that speaks to the head of another cluster than it joined; and a cluster that
+    was started anew has another raylet, on another socket.
+    """
+    node = ray._private.worker.global_worker.node  # noqa: SLF001 - what is public asks the head
+    if node is None:
         return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PROBE_SECONDS_MAX)
+        return probe.connect_ex(str(node.raylet_socket_name).removeprefix("unix://")) == 0
 
 
 class ServeControl:
@@ -195,6 +202,7 @@ class Handles:
         try:
             digest, outputs = await asyncio.wait_for(response, seconds_max)
         except TimeoutError:
+            self.forget(name)
             response.cancel()  # type: ignore[no-untyped-call]  # ray has no annotation there
             raise Transient(f"application {name} did not answer within {seconds_max:g} s") from None
         except RayTaskError as error:
@@ -202,8 +210,10 @@ class Handles:
         except UnserializableException as error:
             raise ModelRaised("the model raised an error that cannot leave its process") from error
         except ActorUnavailableError as error:
+            self.forget(name)
             raise ModelDied(f"a replica of {name} became unavailable during the call") from error
         except RayActorError as error:
+            self.forget(name)
             raise ModelDied(f"a replica of {name} died during the call") from error
         except (RayServeException, RayError) as error:
             self.forget(name)
@@ -211,7 +221,7 @@ class Handles:
         return digest, outputs
 
     def forget(self, name: str) -> None:
-        """Drop the cached handle of an application, as when it was deleted."""
+        """Drop the cached handle of an application: the next call looks first whether the cluster is the same."""
         self._handles.pop(name, None)
 
     async def _handle(self, name: str) -> DeploymentHandle[Any]:

@@ -10,16 +10,13 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-EVERYWHERE = ("[::]:", "0.0.0.0:")
+EVERYWHERE = "[::]:"
 LOOPBACK = "127.0.0.1:"
 
 
 def narrow(address: str) -> str:
     """Return the address with "all interfaces" replaced by loopback."""
-    for prefix in EVERYWHERE:
-        if address.startswith(prefix):
-            return LOOPBACK + address[len(prefix) :]
-    return address
+    return LOOPBACK + address.removeprefix(EVERYWHERE) if address.startswith(EVERYWHERE) else address
 
 
 def listen_on_loopback_only() -> None:

@@ -1,0 +1,1 @@
+"""The client and the command line against a whole stack."""

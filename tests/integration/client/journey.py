@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from examples.fraud.push import Repository
@@ -150,3 +150,15 @@ maximum = 1.0
 [vectors]
 path = "vectors.json"
 """
+
+
+@pytest.fixture(scope="session")
+def small(stack: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """An endpoint `small`, answered by version 1 of the small model; the endpoint's details."""
+
+    async def bring(folder: Path) -> dict[str, Any]:
+        async with people(stack) as crew:
+            known = [each for each in await crew.olga.endpoints() if each["name"] == "small" and each["champion"]]
+            return known[0] if known else await serve(stack, crew, folder, "small")
+
+    return asyncio.run(bring(small_model(tmp_path_factory.mktemp("small") / "tree", "small")))

@@ -1,0 +1,1 @@
+"""The example and the demo against a whole stack."""

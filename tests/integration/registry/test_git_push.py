@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -234,6 +235,32 @@ async def test_postgres_away_is_a_sentence_and_the_same_push_succeeds_later(
         assert "Traceback" not in said.text
         wire.mend()
         assert (await work.git("push", room.remote("fraud"), "HEAD:main")).status == 0
+
+
+async def test_a_registry_killed_between_registering_and_taking_in_is_healed_by_the_same_push(
+    servers: dict[str, str], tmp_path: Path
+) -> None:
+    """The version is known but its commit is not: the next push of it brings the branch, and no second version."""
+    async with registry(servers, tmp_path / "r", push_wait_seconds=0) as room:
+        work = await checkout(tmp_path / "work")
+        await work.git("push", room.remote("fraud"), "HEAD:main")
+        (room.settings.git_folder / "fraud.git").rename(tmp_path / "lost.git")
+        said = await work.git("push", room.remote("fraud"), "HEAD:main")
+        assert said.status == 0, said.text
+        assert "registered already, byte for byte" in said.text
+        assert "refs/tags/v1" in (await work.git("ls-remote", room.remote("fraud"))).text
+
+
+async def test_what_a_killed_push_left_behind_is_swept_at_the_next_start(
+    servers: dict[str, str], tmp_path: Path
+) -> None:
+    """Old staging folders go, young ones may belong to a push in progress beside this process."""
+    staging = tmp_path / "r" / "git" / ".incoming"
+    for name in ("old", "young"):
+        (staging / name / "objects").mkdir(parents=True)
+    os.utime(staging / "old", (1, 1))
+    async with registry(servers, tmp_path / "r"):
+        assert [path.name for path in staging.iterdir()] == ["young"]
 
 
 async def test_dulwich_pushes_and_clones_too(servers: dict[str, str], tmp_path: Path) -> None:

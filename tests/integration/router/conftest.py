@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ def registry() -> Iterator[tuple[str, dict[int, Any]]]:
 
 
 @pytest.fixture
-async def rig(servers: dict[str, str], registry: tuple[str, dict[int, Any]]) -> AsyncIterator[Rig]:
+async def rig(servers: dict[str, str], registry: tuple[str, dict[int, Any]]) -> Rig:
     """An endpoint with topics, and a router group of its own."""
     settings = Settings(
         kafka_bootstrap_servers=servers["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"],
@@ -31,4 +31,4 @@ async def rig(servers: dict[str, str], registry: tuple[str, dict[int, Any]]) -> 
     )
     rig = Rig(settings)
     await rig.create()
-    yield rig
+    return rig

@@ -1,4 +1,4 @@
-"""A router in this process, on a real Kafka; its versions answer in this process too, so that they can be made to fail."""
+"""A router in this process, on a real Kafka; its versions answer here too, so that they can be made to fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 import fastavro
 import numpy as np
@@ -87,7 +87,11 @@ def schema_registry(schemas: dict[int, Any]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that the base class calls
             schema = schemas.get(int(self.path.rpartition("/")[2]))
-            status, answer = (200, {"schema": json.dumps(schema)}) if schema else (404, {"error_code": 40403, "message": "not found"})
+            status, answer = (
+                (200, {"schema": json.dumps(schema)})
+                if schema
+                else (404, {"error_code": 40403, "message": "not found"})
+            )
             content = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(content)))
@@ -129,7 +133,9 @@ class Rig:
         self.epoch = 0
         self.result_schema = result_schema(self.endpoint, signature)
         self._request_schema = fastavro.parse_schema(request_schema(self.endpoint, signature))
-        self._producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "linger.ms": 2, "message.max.bytes": 2**24})
+        self._producer = Producer(
+            {"bootstrap.servers": settings.kafka_bootstrap_servers, "linger.ms": 2, "message.max.bytes": 2**24}
+        )
 
     async def create(self) -> None:
         """Create the endpoint's topics."""
@@ -180,7 +186,9 @@ class Rig:
         fastavro.schemaless_writer(stream, self._request_schema, row)
         return frame(REQUEST_SCHEMA_ID, stream.getvalue())
 
-    def produce(self, values: Sequence[bytes | None], keys: Callable[[int], str] = lambda index: f"k{index % 50}") -> None:
+    def produce(
+        self, values: Sequence[bytes | None], keys: Callable[[int], str] = lambda index: f"k{index % 50}"
+    ) -> None:
         """Write requests by librdkafka, an independent client."""
         for index, value in enumerate(values):
             while True:
@@ -245,7 +253,7 @@ class RunningRouter:
         self.scorer = Scorer(settings, rig.serving, clock)
         self.lanes = Lanes(settings, clock, follower, rig.routes, self.scorer, self.schemas, self.live, self.stopping)
 
-    async def __aenter__(self) -> RunningRouter:
+    async def __aenter__(self) -> Self:
         """Start."""
         self.task = asyncio.create_task(self.lanes.run())
         return self

@@ -65,7 +65,9 @@ async def test_a_batch_that_kafka_refuses_takes_its_offsets_with_it(rig: Rig) ->
     transactions = PartitionTransactions(rig.settings, rig.settings.group, source, 10.0, 2**20)
     await transactions.start()
     with pytest.raises(Doubtful):
-        await transactions.commit([Outgoing(rig.topic("results"), [(b"k", bytes(3 * 2**20), [])])], 5, 1_700_000_000_000)
+        await transactions.commit(
+            [Outgoing(rig.topic("results"), [(b"k", bytes(3 * 2**20), [])])], 5, 1_700_000_000_000
+        )
     await transactions.discard()
     again = PartitionTransactions(rig.settings, rig.settings.group, source, 10.0, 2**20)
     await again.start()

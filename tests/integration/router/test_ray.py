@@ -22,7 +22,14 @@ from interlock.schemas.events import Arm, Route
 from interlock.serving import cluster, replica
 from interlock.signature import Signature
 from interlock_router.settings import Settings
-from tests.integration.router.rig import REQUEST_SCHEMA_ID, RESULT_SCHEMA_ID, Rig, RunningRouter, exactly_once, schema_registry
+from tests.integration.router.rig import (
+    REQUEST_SCHEMA_ID,
+    RESULT_SCHEMA_ID,
+    Rig,
+    RunningRouter,
+    exactly_once,
+    schema_registry,
+)
 from tests.integration.serving import graphs
 
 UP_SECONDS_MAX = 90.0
@@ -35,7 +42,11 @@ pytestmark = pytest.mark.timeout(300)
 def address() -> Iterator[str]:
     """Give the address of a Ray cluster of this module's own."""
     context = ray.init(
-        num_cpus=2, include_dashboard=False, object_store_memory=80 * 1024 * 1024, log_to_driver=False, namespace=cluster.NAMESPACE
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=80 * 1024 * 1024,
+        log_to_driver=False,
+        namespace=cluster.NAMESPACE,
     )
     yield str(context.address_info["gcs_address"])  # type: ignore[attr-defined]  # of the local context
     ray.shutdown()
@@ -46,7 +57,9 @@ class RayRig(Rig):
 
     def value(self, number: int, **features: float | None) -> bytes:
         """Return a request whose x is 0..9, or what the test says."""
-        return self.write({"x": number % 10, "request_id": f"r{number}", "requested_at": 1_700_000_000_000 + number, **features})
+        return self.write(
+            {"x": number % 10, "request_id": f"r{number}", "requested_at": 1_700_000_000_000 + number, **features}
+        )
 
 
 async def _deploy(address: str, folder: Path, model: str) -> tuple[str, Signature]:
@@ -54,7 +67,13 @@ async def _deploy(address: str, folder: Path, model: str) -> tuple[str, Signatur
     digest, manifest_digest, artifact_digest = graphs.stored(Blobs(folder), text, graphs.misbehaving())
     control = cluster.ServeControl(address)
     application = replica.application(
-        model, 1, digest, manifest_digest=manifest_digest, artifact_digest=artifact_digest, blob_folder=folder, call_seconds_max=CALL_SECONDS_MAX
+        model,
+        1,
+        digest,
+        manifest_digest=manifest_digest,
+        artifact_digest=artifact_digest,
+        blob_folder=folder,
+        call_seconds_max=CALL_SECONDS_MAX,
     )
     await control.deploy(application, model)
     until = time.monotonic() + UP_SECONDS_MAX
@@ -66,14 +85,26 @@ async def _deploy(address: str, folder: Path, model: str) -> tuple[str, Signatur
     pytest.fail(f"{model} did not come up")
 
 
-async def _ray_rig(servers: dict[str, str], url: str, address: str, model: str, digest: str, signature: Signature) -> RayRig:
+async def _ray_rig(
+    servers: dict[str, str], url: str, address: str, model: str, digest: str, signature: Signature
+) -> RayRig:
     settings = Settings(
-        kafka_bootstrap_servers=servers["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"], schema_registry_url=url, group="router-" + uuid7()[-12:]
+        kafka_bootstrap_servers=servers["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"],
+        schema_registry_url=url,
+        group="router-" + uuid7()[-12:],
     )
     rig = RayRig(settings, 2, signature)
     await rig.create()
     rig.serving = cluster.Handles(address)  # type: ignore[assignment]  # the same protocol
-    arm = Arm(arm="champion", model=model, version=1, digest=digest, application=model, weight=10_000, signature=signature.to_json())
+    arm = Arm(
+        arm="champion",
+        model=model,
+        version=1,
+        digest=digest,
+        application=model,
+        weight=10_000,
+        signature=signature.to_json(),
+    )
     rig.routes.apply(
         Route(
             endpoint=rig.endpoint,
@@ -88,7 +119,9 @@ async def _ray_rig(servers: dict[str, str], url: str, address: str, model: str, 
     return rig
 
 
-async def test_a_misbehaving_model_loses_its_rows_and_nobody_else_theirs(servers: dict[str, str], address: str, tmp_path: Path) -> None:
+async def test_a_misbehaving_model_loses_its_rows_and_nobody_else_theirs(
+    servers: dict[str, str], address: str, tmp_path: Path
+) -> None:
     """Rows that raise, hang for ever, give NaN or make the answer short are dead-lettered with those reasons."""
     digest, signature = await _deploy(address, tmp_path, "odd")
     with schema_registry({REQUEST_SCHEMA_ID: request_schema("any", signature)}) as url:
@@ -110,8 +143,10 @@ async def test_a_misbehaving_model_loses_its_rows_and_nobody_else_theirs(servers
         assert row["rejection"] or row["score"] == pytest.approx(int(row["request_id"][1:]) % 10 / 10, abs=1e-6)
 
 
-async def test_an_innocent_replica_killed_twice_under_load_costs_no_answer(servers: dict[str, str], address: str, tmp_path: Path) -> None:
-    """kill -9 of the replica while requests stream: Serve starts another, the batch is asked again, nothing is dead-lettered."""
+async def test_an_innocent_replica_killed_twice_under_load_costs_no_answer(
+    servers: dict[str, str], address: str, tmp_path: Path
+) -> None:
+    """The replica is killed while requests stream: another starts, the batch is asked again, no letter is written."""
     digest, signature = await _deploy(address, tmp_path, "innocent")
     with schema_registry({REQUEST_SCHEMA_ID: request_schema("any", signature)}) as url:
         rig = await _ray_rig(servers, url, address, "innocent", digest, signature)

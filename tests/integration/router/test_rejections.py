@@ -41,7 +41,7 @@ async def test_poison_of_every_kind_is_dead_lettered_whole_and_its_neighbours_ar
     assert len(results) == 209 and len(letters) == 9
     exactly_once([row for row in results if row["rejection"] is None], 200)
     rejected = {row["dead_letter"]: row for row in results if row["rejection"] is not None}
-    kinds = {reason: value for value, reason in poison if reason is not Reason.BAD_FRAMING}
+    kinds: dict[Reason, bytes | None] = {reason: value for value, reason in poison if reason is not Reason.BAD_FRAMING}
     for letter in letters:
         row = rejected[letter.name]
         assert letter.name == f"{letter.topic}/{letter.partition}/{letter.offset}"
@@ -108,7 +108,10 @@ async def test_rows_that_break_their_model_are_found_among_their_neighbours(
         results = await rig.results(1000)
         letters = await rig.letters(2)
     exactly_once(results, 1000)
-    assert {row["request_id"]: row["rejection"] for row in results if row["rejection"]} == {"r123": reason, "r777": reason}
+    assert {row["request_id"]: row["rejection"] for row in results if row["rejection"]} == {
+        "r123": reason,
+        "r777": reason,
+    }
     assert all(letter.version == 1 and "because of a row" in letter.detail for letter in letters)
     assert killer.failures <= 20
 
@@ -136,7 +139,7 @@ async def test_a_replica_that_is_killed_from_outside_costs_no_request_its_answer
 
 
 async def test_a_search_that_takes_too_long_gives_the_rest_up_and_the_partition_goes_on(rig: Rig) -> None:
-    """A version that always dies: with no time for a search all rows become dead letters, and the next version answers."""
+    """A version that always dies, and no time for a search: all become dead letters, and the next version answers."""
     rig.serving.add("m", 1, Killer(range(100), ModelDied))
     rig.serving.add("m", 2)
     rig.route((1, 10_000))
@@ -168,7 +171,7 @@ async def test_an_answer_of_the_wrong_shape_is_never_used(rig: Rig) -> None:
 
 
 async def test_the_answer_of_another_version_is_never_given(rig: Rig) -> None:
-    """A replica that echoes another digest stalls the lane; when the right one is back, everything is answered by it."""
+    """A replica that echoes another digest stalls the lane; when the right one is back, it answers everything."""
     name = rig.serving.add("m", 1)
     _, behaviour = rig.serving.behaviours[name]
     rig.serving.behaviours[name] = (version_digest(9), behaviour)

@@ -20,14 +20,23 @@ async def interlock(rig: Rig, *words: str) -> Any:
         "INTERLOCK_TOKEN": "none",
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "interlock.cli", "dead-letters", *words, "--json", env=environment, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "interlock.cli",
+        "dead-letters",
+        *words,
+        "--json",
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
     return json.loads(output)
 
 
-async def test_a_schema_that_was_unknown_is_registered_and_the_request_replayed(rig: Rig, registry: tuple[str, dict[int, Any]]) -> None:
+async def test_a_schema_that_was_unknown_is_registered_and_the_request_replayed(
+    rig: Rig, registry: tuple[str, dict[int, Any]]
+) -> None:
     """The letter keeps the bytes; once the cause is gone, replay has it scored and the result says what it replays."""
     rig.serving.add("m", 1)
     rig.route((1, 10_000))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import ray
 
@@ -31,7 +32,6 @@ def address() -> Iterator[str]:
         object_store_memory=80 * 1024 * 1024,
         log_to_driver=False,
         namespace=cluster.NAMESPACE,
-        _system_config={"gcs_rpc_server_reconnect_timeout_s": 60},
     )
     yield str(context.address_info["gcs_address"])  # type: ignore[attr-defined]  # of the local context
     ray.shutdown()
@@ -152,6 +152,29 @@ async def _once_back(handles: cluster.Handles, name: str, matrix: np.ndarray) ->
             last = error
             await asyncio.sleep(0.1)
     raise AssertionError(f"{name} did not come back: {last}")
+
+
+async def test_a_replica_killed_during_a_call_is_told_and_replaced(
+    address: str, control: cluster.ServeControl, tmp_path: Path
+) -> None:
+    """Kill -9 while the model works: the caller hears ModelDied at once, and a new replica answers."""
+    await _deployed(control, tmp_path, "killed", graphs.misbehaving(), ["x"])
+    handles = cluster.Handles(address)
+    await handles.call("killed", np.array([[1.0]]), 10)
+    call = asyncio.create_task(handles.call("killed", np.array([[1e6]]), 10))
+    until = time.monotonic() + CALL_SECONDS_MAX
+    (replica_process,) = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any("killed-v1" in part for part in process.info["cmdline"] or [])
+    ]
+    while replica_process.cpu_percent(0.1) < 30 and time.monotonic() < until:
+        await asyncio.sleep(0)
+    replica_process.kill()
+    with pytest.raises(ModelDied):
+        await call
+    _, outputs = await _once_back(handles, "killed", np.array([[4.0]]))
+    np.testing.assert_allclose(outputs, [[0.4]], atol=1e-6)
 
 
 async def test_an_application_that_is_not_there_is_transient(address: str) -> None:

@@ -48,9 +48,13 @@ def test_csv_by_name_in_any_order() -> None:
 def test_mistakes_are_placed(path: str, content: bytes, words: str) -> None:
     """File, line and column in the sentence."""
     with pytest.raises(Refusal, match=words):
-        table = dataset.read(path, content, 100)
-        table.matrix(SIGNATURE)
-        table.labels("fraud")
+        _read_whole(path, content)
+
+
+def _read_whole(path: str, content: bytes) -> None:
+    table = dataset.read(path, content, 100)
+    table.matrix(SIGNATURE)
+    table.labels("fraud")
 
 
 def test_more_rows_than_allowed_are_refused() -> None:

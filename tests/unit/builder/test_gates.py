@@ -11,7 +11,7 @@ from interlock_builder.gates import Champion, Measured, judge
 def gate(metric: str = "auc", **bounds: float) -> Gate:
     """Return a gate with the bounds given."""
     rows = int(bounds.pop("rows_minimum", 1))
-    return Gate("g", metric, "h.csv", "y", rows_minimum=rows, **bounds)
+    return Gate("g", metric, "h.csv", "y", rows_minimum=rows, **bounds)  # type: ignore[arg-type]  # bounds are floats
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 
 from interlock.errors import Refusal
@@ -126,6 +127,28 @@ def test_what_is_missing_for_proof_is_said_with_its_numbers() -> None:
         model.require_proven(model.build_failed(registered(), failed()))
     with pytest.raises(Refusal, match="is registered: the builder has not proven it yet"):
         model.require_proven(registered())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "gate auc: auc 0.931 >= 0.900 PASS"),
+        ({"verdict": Verdict.FAIL, "value": 0.89996}, "gate auc: auc 0.89996 < 0.90000 FAIL"),
+        ({"metric": "rmse", "value": 0.2, "bound": 0.5}, "gate auc: rmse 0.200 <= 0.500 PASS"),
+        ({"metric": "rmse", "value": 0.7, "bound": 0.5, "verdict": Verdict.FAIL}, "gate auc: rmse 0.700 > 0.500 FAIL"),
+        (
+            {"verdict": Verdict.FAIL, "champion_version": 1, "champion_value": 0.95, "margin": 0.01},
+            "gate auc: auc 0.931 > 0.900, champion version 1 has 0.950 (margin +0.01) FAIL",
+        ),
+        (
+            {"verdict": Verdict.NOT_ENOUGH_EVIDENCE, "value": None, "detail": "3 rows of 100"},
+            "gate auc: 3 rows of 100 NOT ENOUGH EVIDENCE",
+        ),
+    ],
+)
+def test_a_verdict_is_said_with_the_numbers_that_decide_it(changed: dict[str, Any], said: str) -> None:
+    """The value against its bound, with as many decimals as tell them apart, and against the champion."""
+    assert model.gate_of(msgspec.structs.replace(gate(), **changed)).sentence() == said
 
 
 @pytest.mark.parametrize("name", ["", "A", "1x", "a--b", "a/b", "..", "a" * 65, "a-", "é"])
