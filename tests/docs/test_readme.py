@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -140,8 +141,6 @@ def clone(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     """Type the README's blocks into one shell; whatever happens, nothing is left running."""
-    import time
-
     missing = [tool for tool in ("git", "make", "bash") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed here; the README asks for it")
@@ -149,7 +148,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
     (scratch / "blocks").mkdir()
     home = Home(scratch / "home")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("INTERLOCK_", "RAY_"))}
-    environment |= {"INTERLOCK_HOME": str(home.folder), "TMPDIR": str(scratch), "COLUMNS": "120"}
+    environment |= {"INTERLOCK_HOME": str(home.folder), "TMPDIR": str(scratch)}
     *first, last = (block for block in blocks(README) if block.kind == RUN)
     try:
         with Shell(scratch / "blocks", clone(scratch / "clone"), environment) as shell:
@@ -175,3 +174,31 @@ def test_the_readme_takes_a_newcomer_to_a_served_model(newcomer: Newcomer) -> No
     assert answer, newcomer.printed["python ask.py"]
     assert 0.9 < float(answer[2]) <= 1, "a flower like this is a virginica"
     assert newcomer.seconds < README_SECONDS_MAX
+
+
+HOWTO_PRINTS = {
+    "connect-a-client": ("iris 1 0.0",),
+    "push-a-model": ("iris version 2 is proven", "iris is answered by version 2, epoch 2"),
+    "roll-back": ("iris is answered by version 1 again, epoch 3", "version 2 rejects too much", "iris is back at version 1"),
+    "dead-letters": ("BAD_FRAMING", "flower-3", "1 of 1 requests are on their way again", "0 of 0 requests"),
+}
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", TRIED_HOWTO)
+def test_a_howto_works_where_the_readme_ends(newcomer: Newcomer, name: str) -> None:
+    """Each page's blocks work as they stand, one page after the other, and print what the page promises."""
+    printed = "".join(
+        newcomer.shell.run(block, BLOCK_SECONDS_MAX) for block in blocks(HOWTO / f"{name}.md") if block.kind == RUN
+    )
+    assert not [words for words in HOWTO_PRINTS[name] if words not in printed], printed
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_the_readmes_last_block_stops_everything(newcomer: Newcomer) -> None:
+    """What the README started, its last word stops."""
+    assert is_running(newcomer.home)
+    assert newcomer.shell.run(newcomer.last, BLOCK_SECONDS_MAX) == "Stopped.\n"
+    assert not is_running(newcomer.home)

@@ -98,11 +98,11 @@ async def two_versions(stack: Stack, crew: People, folder: Path) -> dict[str, An
 def strike(stack: Stack, victim: str, version: int) -> Callable[[], bool]:
     """Kill -9 a part and return what tells that it is back."""
     if victim == REPLICA:
-        before = stack.replicas(f"{MODEL}--v{version}")
+        before = stack.replicas(MODEL, version)
         assert before, f"no replica of version {version}"
         for pid in before:
             kill_9(pid)
-        return lambda: bool(stack.replicas(f"{MODEL}--v{version}") - before)
+        return lambda: bool(stack.replicas(MODEL, version) - before)
     pid = stack.pid(victim)
     kill_9(pid)
     return lambda: stack.is_back(victim, pid)

@@ -44,15 +44,15 @@ class Stack:
         """Return the pid of a part's own process."""
         return int(self.part(name)["pid"])
 
-    def replicas(self, application: str) -> set[int]:
-        """Return the pids of a Serve application's replicas that have begun to serve."""
+    def replicas(self, model: str, version: int) -> set[int]:
+        """Return the pids of the replicas that run a version of a model."""
         found = set()
         for process in find(self.home.stack_id, self.home.folder, "ray"):
             try:
                 title = " ".join(psutil.Process(process.pid).cmdline())
             except psutil.Error:
                 continue
-            if title.startswith(f"{REPLICA_TITLE}{application}:"):
+            if title.startswith(f"{REPLICA_TITLE}{model}--v{version}--"):
                 found.add(process.pid)
         return found
 

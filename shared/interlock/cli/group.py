@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -47,6 +48,11 @@ def tree() -> LazyGroup:
 
 def run(words: Sequence[str], *, debug: bool) -> int:
     """Run the command that the words name; expected failures become a sentence, a bug becomes one with a way on."""
+    if "_INTERLOCK_COMPLETE" in os.environ:
+        # Typer registers its shells only for applications that bring the completion options of its own.
+        from typer._completion_classes import completion_init
+
+        completion_init()
     if not debug:
         sys.excepthook = _say_bug
     try:

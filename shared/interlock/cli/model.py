@@ -15,12 +15,12 @@ ModelName = Annotated[str, typer.Argument(help="The model's name.", autocompleti
 
 def register(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    from interlock.cli import export
+    from interlock.cli.export import register as register_export
 
     group = typer.Typer(no_args_is_help=True, help="List and show models; export one from scikit-learn.")
     group.command("list")(list_models)
     group.command("show")(show_model)
-    export.register(group)
+    register_export(group)
     app.add_typer(group, name="model")
 
 

@@ -112,7 +112,7 @@ def rollback(
 
 
 async def serving(il: Interlock, endpoint: str, version: int, wait_seconds: float) -> dict[str, Any]:
-    """Wait until a version is the endpoint's champion; return its epoch. Raises TimedOut if it does not come to that."""
+    """Wait until a version is the endpoint's champion and return its epoch; raises TimedOut if it does not come."""
     from interlock.client.errors import TimedOut
 
     deadline = asyncio.get_running_loop().time() + wait_seconds

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from interlock.client.addresses import Addresses, find
-from interlock.client.endpoint import Endpoint
 from interlock.client.errors import ADDRESS_UNKNOWN, ENDPOINT_NOT_READY, Away
-from interlock.client.records import ResultReader
 from interlock.client.rest import Rest
 from interlock.errors import Refusal
-from interlock.kafka.plain import PlainConsumer, PlainProducer
-from interlock.settings import PlatformSettings
+
+if TYPE_CHECKING:
+    # What speaks to Kafka is imported when it is used: most commands only speak to the registry.
+    from interlock.client.endpoint import Endpoint
+    from interlock.client.records import ResultReader
+    from interlock.kafka.plain import PlainConsumer, PlainProducer
+    from interlock.settings import PlatformSettings
 
 TIMELINE_WAIT_SECONDS = 20.0
 
@@ -41,7 +45,6 @@ class Interlock:
 
     def __init__(self, addresses: Addresses) -> None:
         self.addresses = addresses
-        self.reader = ResultReader()
         self._rest = Rest(addresses)
         self._producer: PlainProducer | None = None
         self._producing = asyncio.Lock()
@@ -64,17 +67,28 @@ class Interlock:
             await self._producer.close()
         await self._rest.close()
 
+    @cached_property
+    def reader(self) -> ResultReader:
+        """The session's reader of results, which knows every schema met so far."""
+        from interlock.client.records import ResultReader
+
+        return ResultReader()
+
     @property
     def settings(self) -> PlatformSettings:
         """The settings by which Kafka is reached. Raises Refusal(ADDRESS_UNKNOWN) without bootstrap servers."""
         if not self.addresses.kafka_bootstrap_servers:
             raise Refusal(ADDRESS_UNKNOWN, "INTERLOCK_KAFKA_BOOTSTRAP_SERVERS: neither given nor set.")
+        from interlock.settings import PlatformSettings
+
         return PlatformSettings(kafka_bootstrap_servers=self.addresses.kafka_bootstrap_servers)
 
     async def producer(self) -> PlainProducer:
         """Return the session's one producer, connected."""
         async with self._producing:
             if self._producer is None:
+                from interlock.kafka.plain import PlainProducer
+
                 producer = PlainProducer(self.settings)
                 await producer.start()
                 self._producer = producer
@@ -82,6 +96,8 @@ class Interlock:
 
     async def consumer(self, topic: str, group: str | None = None) -> PlainConsumer:
         """Return a connected consumer of one topic; the session closes it at its own end, `release` does so earlier."""
+        from interlock.kafka.plain import PlainConsumer
+
         consumer = PlainConsumer(self.settings, topic, group)
         await consumer.start()
         self._consumers.add(consumer)
@@ -148,6 +164,8 @@ class Interlock:
         consumer = await self.consumer(details["topics"]["results"])
         marks = await consumer.ends()
         await self.release(consumer)
+        from interlock.client.endpoint import Endpoint
+
         opened = Endpoint(self, details, marks)
         self._endpoints.append(opened)
         return opened

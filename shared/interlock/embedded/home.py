@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SOCKET_PATH_BYTES_MAX = 107  # what Linux allows for the path of a unix socket
+SHORT_FOLDER = Path("/tmp")  # noqa: S108 - the one place that is short everywhere; what is made in it is private
 
 
 def default_folder() -> Path:
@@ -96,11 +97,14 @@ class Home:
     def short_folder(self, name: str, room_bytes: int) -> Path:
         """Return a folder for unix sockets whose paths below it have `room_bytes` left of the 107 that Linux allows.
 
-        A home with a long path gets a private folder in the system's temporary folder instead.
+        A home with a long path gets a private folder in the system's temporary folder instead, and where that has a
+        long path too, in /tmp.
         """
-        folder = self.run / name
-        if len(os.fsencode(folder)) + room_bytes > SOCKET_PATH_BYTES_MAX:
-            folder = Path(tempfile.gettempdir()) / f"il-{self.stack_id[:10]}-{name}"
+        strayed = f"il-{self.stack_id[:10]}-{name}"
+        places = (self.run / name, Path(tempfile.gettempdir()) / strayed, SHORT_FOLDER / strayed)
+        folder = next(
+            (each for each in places if len(os.fsencode(each)) + room_bytes <= SOCKET_PATH_BYTES_MAX), places[-1]
+        )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
             raise PermissionError(f"{folder} belongs to somebody else; set TMPDIR to a folder of your own.")

@@ -71,4 +71,10 @@ def part(home: Home, port: int) -> Part:
         command = [sys.executable, "-m", "interlock.serving.head", "prove", address(port)]
         await run_once(command, _environment(home), PROOF_SECONDS_MAX)
 
-    return Part("ray", port, launch, ready, prepare=prepare, stop_seconds=15.0, ready_seconds=120.0)
+    def stopped(_code: int) -> None:
+        # A home with a long path has Ray's folder outside; that one must not stay behind.
+        folder = home.short_folder("ray", SOCKET_ROOM_BYTES)
+        if not folder.is_relative_to(home.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return Part("ray", port, launch, ready, prepare=prepare, stopped=stopped, stop_seconds=15.0, ready_seconds=120.0)

@@ -116,13 +116,15 @@ async def test_a_second_version_and_back_by_the_command_line(
     shell: Shell, stack: dict[str, str], tmp_path: Path
 ) -> None:
     """Endpoint, approval, promotion with --wait, a second version, and the way back: as a README tells it."""
-    assert (await push(stack, small_model(tmp_path / "one", "shop", 1), "shop", "one"))[0]
-    assert "shop.requests" in shell.say("endpoint", "create", "shop", "--model", "shop", "--partitions", "1")
+    # A name of its own for each run, so that a stack left running can be tested against again.
+    shop = f"shop{os.getpid()}"
+    assert (await push(stack, small_model(tmp_path / "tree", shop, 1), shop, "one"))[0]
+    assert f"{shop}.requests" in shell.say("endpoint", "create", shop, "--model", shop, "--partitions", "1")
     for version in ("1", "2"):
         if version == "2":
-            assert (await push(stack, small_model(tmp_path / "two", "shop", 2), "shop", "two"))[0]
-        shell.say("approve", "shop", version, "--endpoint", "shop", who="bob", role="approver")
-        assert f"answered by version {version}" in shell.say("promote", "shop", version, "--wait")
-    back = shell.say("rollback", "shop", "--reason", "a customer called", "--wait")
+            assert (await push(stack, small_model(tmp_path / "tree", shop, 2), shop, "two"))[0]
+        shell.say("approve", shop, version, "--endpoint", shop, who="bob", role="approver")
+        assert f"answered by version {version}" in shell.say("promote", shop, version, "--wait")
+    back = shell.say("rollback", shop, "--reason", "a customer called", "--wait")
     assert "answered by version 1 again" in back
-    assert shell.json("endpoint", "show", "shop")["champion"]["version"] == 1
+    assert shell.json("endpoint", "show", shop)["champion"]["version"] == 1

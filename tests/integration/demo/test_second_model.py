@@ -78,9 +78,15 @@ def manifest(inputs: list[dict[str, Any]]) -> str:
         parts.append("[[inputs]]\n" + "\n".join(lines) + "\n")
     parts.append('[[outputs]]\nname = "default_risk"\ntype = "double"\nminimum = 0.0\nmaximum = 1.0\n')
     parts.append('[vectors]\npath = "vectors.json"\ntolerance = 1e-9\n')
-    parts.append(
-        f'[[gates]]\nname = "ranks"\nmetric = "auc"\ndata = "holdout.csv"\nlabel = "{LABEL}"\nminimum = 0.6\nrows_minimum = 1000\n'
-    )
+    gate = {
+        "name": "ranks",
+        "metric": "auc",
+        "data": "holdout.csv",
+        "label": LABEL,
+        "minimum": 0.6,
+        "rows_minimum": 1000,
+    }
+    parts.append("[[gates]]\n" + "\n".join(f"{name} = {json.dumps(value)}" for name, value in gate.items()) + "\n")
     text = "\n".join(parts)
     assert tomllib.loads(text)["model"]["name"] == MODEL
     return text
