@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export INTERLOCK_HOME ?= $(CURDIR)/.interlock
+
 
 .PHONY: help setup check test test-all demo up down bench generate lock clean
 

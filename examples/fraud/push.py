@@ -107,13 +107,13 @@ class Repository:
             identity = f"{self._author} <{self._author}@example.org>".encode()
             porcelain.commit(repository, message=message.encode(), author=identity, committer=identity)
             try:
-                porcelain.push(
+                answer = porcelain.push(
                     repository, self._url, BRANCH, errstream=_Lines(show), username=self._author, password=self._token
                 )
             except (porcelain.Error, GitProtocolError) as error:
                 show(str(error))
                 return False
-        return True
+        return not any((answer.ref_status or {}).values())
 
 
 class _Lines(io.RawIOBase):

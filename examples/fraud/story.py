@@ -250,7 +250,10 @@ class Story:
             sent = self._stream.said("sent").get("acknowledged", 0)
             return bool(seen) and seen["requests"] - seen["results"] <= rows and seen["requests"] >= sent - rows
 
-        await self._until(close, "the results have caught up")
+        try:
+            await self._until(close, "the results have caught up")
+        except DemoFailed as error:
+            raise DemoFailed(f"{error} {self._checker.said('seen')} {self._stream.said('sent')}") from error
 
     async def _until(self, ask: Callable[[], Awaitable[T | None]], what: str) -> T:
         """Ask again and again until the answer is neither None nor False. Raises DemoFailed after a bound."""

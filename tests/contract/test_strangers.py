@@ -60,17 +60,18 @@ def produce(env: dict[str, str], topic: str, mark: str) -> dict[str, dict[str, A
     registry = SchemaRegistryClient({"url": env["INTERLOCK_SCHEMA_REGISTRY_URL"]})
     serialize = AvroSerializer(registry, conf={"auto.register.schemas": False, "use.latest.version": True})
     producer = Producer({"bootstrap.servers": env["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"], "enable.idempotence": True})
-    sent = {}
+    sent: dict[str, dict[str, Any]] = {}
     for number in range(REQUESTS):
+        name = f"{mark}-{number}"
         record = {
-            "request_id": f"{mark}-{number}",
+            "request_id": name,
             "requested_at": datetime.now(UTC),
             "amount": float(number),
             "night": number % 2 == 0,
         }
         value = serialize(record, SerializationContext(topic, MessageField.VALUE))
-        producer.produce(topic, value=value, key=f"{mark}-{number}")
-        sent[record["request_id"]] = record
+        producer.produce(topic, value=value, key=name)
+        sent[name] = record
     assert producer.flush(20) == 0
     return sent
 

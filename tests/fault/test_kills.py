@@ -132,7 +132,9 @@ async def test_each_part_killed_under_load_recovers_and_every_request_is_answere
             version = 1
             for victim in VICTIMS:
                 began = time.time()
-                await until(lambda began=began: running.flows(began), FLOW_SECONDS_MAX, f"a steady flow before {victim}")
+                await until(
+                    lambda began=began: running.flows(began), FLOW_SECONDS_MAX, f"a steady flow before {victim}"
+                )
                 before = killable.restarts()
                 struck = time.time()
                 is_back = strike(killable, victim, version)
@@ -187,5 +189,7 @@ def table(rows: dict[str, dict[str, Any]], report: dict[str, Any]) -> str:
         for victim, row in rows.items()
     ]  # fmt: skip
     text = "\n".join("  ".join(f"{cell:<13}" for cell in line) for line in lines)
-    counts = ", ".join(f"{name} {report[name]}" for name in ("requests", "results", "lost", "duplicated", "dead_letters"))
+    counts = ", ".join(
+        f"{name} {report[name]}" for name in ("requests", "results", "lost", "duplicated", "dead_letters")
+    )
     return f"\n{text}\n{counts}, by version {report['versions']}"

@@ -77,7 +77,7 @@ NO_WAY_BACK = Code(
     "NO_WAY_BACK",
     409,
     "There is no version to roll back to",
-    "A rollback goes to a version that served this endpoint before; name one with --to, or promote another.",
+    "A rollback goes to a version that served this endpoint before; name one with --to-version, or promote another.",
 )
 SIGNATURE_INCOMPATIBLE = Code(
     "SIGNATURE_INCOMPATIBLE",

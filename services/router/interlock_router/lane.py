@@ -109,7 +109,7 @@ class Lane:
         )
         reader = PartitionReader(self._settings, self.source, self._settings.fetch_bytes_max)
         try:
-            await transactions.start()
+            await transactions.start((self._results, self._dead_letters))
             offset = await self._parts.committed(self.source)
             await reader.start(offset, self._settings.transaction_seconds_max)
             self._log.info("lane.started", offset=offset)
@@ -221,7 +221,7 @@ class Lane:
         idle: asyncio.Event,
         scored: asyncio.Queue[_Work | None],
     ) -> None:
-        while (work := await scored.get()) is not None:
+        while (work := await self._next(transactions, scored)) is not None:
             with (
                 telemetry.span("lane.commit", "producer", traceparent=work.traceparent, endpoint=self._endpoint),
                 metrics.LANE_SECONDS.labels(self._endpoint, "commit").time(),
@@ -231,6 +231,14 @@ class Lane:
             if scored.empty():
                 idle.set()
             self._note(work)
+
+    async def _next(self, transactions: PartitionTransactions, scored: asyncio.Queue[_Work | None]) -> _Work | None:
+        """Return the next batch to commit; where none comes soon, see first that the last one is there to be read."""
+        try:
+            return await asyncio.wait_for(scored.get(), self._settings.poll_seconds)
+        except TimeoutError:
+            await transactions.confirm()
+        return await scored.get()
 
     def _outgoing(self, work: _Work) -> list[Outgoing]:
         """Encode the results of a batch, and its dead letters if there are any."""

@@ -43,7 +43,7 @@ def export_model(
         "",
     )
     console = screen.console()
-    console.print(f"Wrote {', '.join(done.files)} to {done.folder}.")
+    console.print(f"Wrote {', '.join(done.files)} to {done.folder.resolve()}.")
     console.print(f"On {done.rows} rows ONNX differs from the estimator by at most {done.largest_difference:.2g}.")
     for note in done.notes:
         screen.notes().print(f"note: {note}")

@@ -36,6 +36,7 @@ def run_service(service: Annotated[str, typer.Argument(help="registry, builder, 
 
 def migrate(
     services: Annotated[list[str] | None, typer.Argument(help="The services; all installed ones by default.")] = None,
+    topics: Annotated[bool, typer.Option("--topics", help="Make the control plane's topics on Kafka too.")] = False,
 ) -> None:
     """Bring the services' database schemas to what their code expects.
 
@@ -55,8 +56,20 @@ def migrate(
             password = os.environ.get(f"INTERLOCK_POSTGRES_PASSWORD_{service.upper()}")
             applied = await apply(owner_dsn, service, [folder], password)
             screen.console().print(f"{service}: {', '.join(applied) if applied else 'nothing new'}")
+        if topics:
+            made = await _make_topics()
+            screen.console().print(f"topics: {', '.join(made) if made else 'nothing new'}")
 
     screen.finish(whole)
+
+
+async def _make_topics() -> list[str]:
+    """Make the control topics that are missing, by the INTERLOCK_KAFKA_* variables; return their names."""
+    from interlock.kafka.admin import ensure_topics
+    from interlock.schemas import control_topics
+    from interlock.settings import PlatformSettings
+
+    return await ensure_topics(PlatformSettings(), control_topics())
 
 
 def migration_folders() -> dict[str, Path]:

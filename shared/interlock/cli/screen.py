@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from interlock.errors import InterlockError, Refusal, Transient
 T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+PIPE_COLUMNS = 400
 
 STATE_STYLES = {
     "registered": "dim",
@@ -34,7 +37,10 @@ STATE_STYLES = {
 
 def console() -> Console:
     """Return the console for answers (standard output); Rich drops colour by itself where it is not wanted."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    # In a pipe nothing is folded or cut: a digest that breaks over two lines cannot be searched for.
+    return Console(highlight=False, soft_wrap=True, width=None if "COLUMNS" in os.environ else PIPE_COLUMNS)
 
 
 def notes() -> Console:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +75,16 @@ def up(
     if foreground:
         _stay(place)
     else:
-        screen.console().print('eval "$(interlock env --export)" gives these and all others to your shell.')
+        line = export_line(sys.argv[0], place.folder)
+        screen.console().print(f"{line} gives these and all others to your shell.", soft_wrap=True, markup=False)
+
+
+def export_line(program: str, home: Path) -> str:
+    """Return what to type for the stack's variables: it works after `make up` too, whose home is its own."""
+    words = ["interlock" if shutil.which("interlock") else program, "env", "--export"]
+    if home != Path.home() / ".interlock":
+        words += ["--home", str(home)]
+    return f'eval "$({shlex.join(words)})"'
 
 
 def _stay(home: Home) -> None:
@@ -189,8 +201,6 @@ def print_environment(
     export: Annotated[bool, typer.Option("--export", help='For eval "$(interlock env --export)".')] = False,
 ) -> None:
     """Print the addresses and the token that any client needs."""
-    import shlex
-
     from interlock.embedded.launch import is_running
 
     place = _home(home)

@@ -33,6 +33,9 @@ def top(
     async def watch() -> None:
         async with connect() as il:
             names = [endpoint] if endpoint else [each["name"] for each in await il.endpoints()]
+            if not names and not as_json:
+                screen.console().print("No endpoint yet. Create one: `interlock endpoint create NAME --model MODEL`.")
+                return
             live = (
                 None
                 if once or as_json or not sys.stdout.isatty()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from interlock.client.errors import TimedOut
@@ -50,7 +50,7 @@ class Endpoint:
         Raises MissingFeature, UnknownFeature or WrongType before anything is sent.
         """
         request_id = request_id or uuid7()
-        value = self._writer.write(request_id, requested_at or datetime.now(UTC), features)
+        value = self._writer.write(request_id, requested_at or self._session.clock.now(), features)
         producer = await self._session.producer()
         place = await producer.send(self.requests_topic, key.encode(), value)
         return Sent(request_id, place.topic, place.partition, place.offset)
@@ -61,7 +61,7 @@ class Endpoint:
         Each request is checked as in `request`; the first bad one raises, those before it are sent.
         """
         producer = await self._session.producer()
-        pairs = ((key.encode(), self._writer.write(uuid7(), datetime.now(UTC), each)) for key, each in requests)
+        pairs = ((key.encode(), self._writer.write(uuid7(), self._session.clock.now(), each)) for key, each in requests)
         return await producer.send_many(self.requests_topic, pairs)
 
     async def results(self, group: str | None = None, *, since: Since = "opened") -> AsyncGenerator[Result, None]:

@@ -13,6 +13,7 @@ import httpx
 from interlock.client.addresses import Addresses, find
 from interlock.client.errors import ADDRESS_UNKNOWN, ENDPOINT_NOT_READY, Away
 from interlock.client.rest import Rest
+from interlock.clock import Clock, SystemClock
 from interlock.errors import Refusal
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def connect(
 class Interlock:
     """What one caller, known by its token, can see and command."""
 
-    def __init__(self, addresses: Addresses) -> None:
+    def __init__(self, addresses: Addresses, clock: Clock | None = None) -> None:
         self.addresses = addresses
+        self.clock: Clock = clock or SystemClock()
         self._rest = Rest(addresses)
         self._producer: PlainProducer | None = None
         self._producing = asyncio.Lock()

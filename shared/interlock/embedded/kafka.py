@@ -116,7 +116,8 @@ class Broker:
 
     async def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "--cluster-id", cluster, "--config", str(self._properties), "--ignore-formatted"]
+        # One word: an id may begin with a dash, and would be taken for an option.
+        arguments = ["format", f"--cluster-id={cluster}", "--config", str(self._properties), "--ignore-formatted"]
         try:
             await run_once(self._command("kafka.tools.StorageTool", *arguments), base_environment(), FORMAT_SECONDS_MAX)
         except NotReady as error:

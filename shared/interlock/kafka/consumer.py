@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.commit import OffsetFetchResponse_v2, OffsetFetchResponse_v3
 
 from interlock import metrics
 from interlock.backoff import Backoff
@@ -78,7 +79,25 @@ def make_consumer(settings: PlatformSettings, group_id: str | None = None, **ove
         "heartbeat_interval_ms": session // 4,
         "fetch_max_wait_ms": 500,
     }
-    return AIOKafkaConsumer(**(arguments | overrides))
+    consumer = AIOKafkaConsumer(**(arguments | overrides))
+    consumer._client.send = _heeding_group_errors(consumer._client.send)
+    return consumer
+
+
+def _heeding_group_errors(send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Return the client's `send` that raises what a coordinator says about a whole group.
+
+    The driver looks at the partitions of the answer only. A coordinator that is still loading after a restart names
+    none, which the driver takes for "nothing was ever committed": everything would be read from the beginning.
+    """
+
+    async def heeding(*arguments: Any, **more: Any) -> Any:
+        answer = await send(*arguments, **more)
+        if isinstance(answer, (OffsetFetchResponse_v2, OffsetFetchResponse_v3)) and answer.error_code:
+            raise for_code(answer.error_code)()
+        return answer
+
+    return heeding
 
 
 class ControlConsumer:

@@ -19,6 +19,7 @@ from interlock.kafka import (
     connection,
 )
 from interlock.kafka.message import Message
+from interlock.kafka.transaction_state import settled
 from interlock.settings import PlatformSettings
 
 BATCH_BYTES_MAX = 262_144
@@ -95,6 +96,8 @@ class TransactionalPublisher:
                 ]
                 await asyncio.gather(*sent)
                 await producer.commit_transaction()
+                # Nobody may publish again for hours, so nobody would find out that this one cannot be read.
+                await settled(producer)
         except (KafkaError, OSError, TimeoutError) as error:
             await self.close()
             raise Transient(f"Kafka: {type(error).__name__}: {error}") from error

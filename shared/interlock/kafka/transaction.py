@@ -1,8 +1,9 @@
 """A transactional producer for one input partition: records and the offset that caused them, both or neither.
 
-The driver speaks version 0 of the transaction protocol, so safety rests on three rules: one transactional id per
+The driver speaks version 0 of the transaction protocol, so safety rests on four rules: one transactional id per
 input partition (InitProducerId fences whoever held it), nothing indefinite is ever retried with the same producer,
-and the committed offset, read after InitProducerId, is the witness of what the last transaction did.
+what a broker left half done when it crashed is brought to the end that was decided (see `transaction_state`), and
+the committed offset, read after all this, is the witness of what the last transaction did.
 """
 
 # ruff: noqa: SLF001 - the driver has no public way to say that a lost answer is final
@@ -31,6 +32,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from interlock.errors import InterlockError, Transient
 from interlock.kafka.producer import make_producer
+from interlock.kafka.transaction_state import Decision, decided, settled
 from interlock.settings import PlatformSettings
 
 Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
@@ -88,8 +90,11 @@ class PartitionTransactions:
         """The name that fences: whoever starts a producer with it later owns the partition."""
         return f"{self._group}.{self._source.topic}.{self._source.partition}"
 
-    async def start(self) -> None:
-        """Fence the previous owner and await the end of its transaction; raises Transient while Kafka is away."""
+    async def start(self, topics: Sequence[str]) -> None:
+        """Fence the previous owner and see its last transaction ended, in `topics` and in the group's offsets.
+
+        Raises Transient while Kafka is away, Fenced where yet another owner appeared meanwhile.
+        """
         producer = make_producer(
             self._settings,
             transactional_id=self.transactional_id,
@@ -97,10 +102,16 @@ class PartitionTransactions:
             linger_ms=0,
             retry_backoff_ms=AWAY_RETRY_MILLISECONDS,
         )
-        producer._sender = _StrictSender.replacing(producer)
+        sender = producer._sender = _StrictSender.replacing(producer)
         self._producer = producer
         try:
-            await asyncio.wait_for(producer.start(), self._seconds_max)
+            async with asyncio.timeout(self._seconds_max):
+                await producer.start()
+                if sender.before is not Decision.NEVER_USED:
+                    await self._seal(producer, topics, sender.before)
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            await self.discard()
+            raise Fenced(f"{self.transactional_id} has another owner") from error
         except (KafkaError, TimeoutError, OSError) as error:
             await self.discard()
             raise Transient(f"no producer for {self.transactional_id}: {_said(error)}") from error
@@ -124,6 +135,19 @@ class PartitionTransactions:
         except (KafkaError, TimeoutError, OSError) as error:
             raise Doubtful(f"a transaction of {self.transactional_id} is in doubt: {_said(error)}") from error
 
+    async def confirm(self) -> None:
+        """Return once the last commit is visible to readers; raises Doubtful when that cannot be learned.
+
+        The next commit waits for the same by itself, so this is for a lane that has nothing more to commit.
+        """
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                await settled(self._running())
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Doubtful(
+                f"the last transaction of {self.transactional_id} may be invisible: {_said(error)}"
+            ) from error
+
     async def discard(self, seconds_max: float = 2.0) -> None:
         """Drop the producer without flushing: what it had begun is ended by the broker or by the next owner."""
         producer, self._producer = self._producer, None
@@ -137,6 +161,18 @@ class PartitionTransactions:
         with contextlib.suppress(TimeoutError, KafkaError, OSError):
             await asyncio.wait_for(producer.client.close(), seconds_max)
         _mark_seen(task, getattr(producer._txn_manager, "_transaction_waiter", None))
+
+    async def _seal(self, producer: AIOKafkaProducer, topics: Sequence[str], before: Decision) -> None:
+        """Write the markers of the transaction before once more, as it was decided; where they are, this adds nothing.
+
+        It joins what the transaction before may have joined, and ends without a record of its own.
+        """
+        await producer.begin_transaction()
+        for topic in topics:
+            producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, self._source.partition))
+        await producer._sender.join_group(self._group)
+        await (producer.commit_transaction() if before is Decision.COMMIT else producer.abort_transaction())
+        await settled(producer)
 
     async def _fill(self, producer: AIOKafkaProducer, batches: list[tuple[str, Any]], next_offset: int) -> None:
         """Send all batches and the offset, and wait until each is acknowledged.
@@ -223,6 +259,9 @@ class _EndTransaction(_Strict, EndTxnHandler):  # type: ignore[misc]  # the driv
 class _StrictSender(Sender):  # type: ignore[misc]  # the driver has no annotations
     """The driver's sender with the strict handlers, and a short pause where the broker only needs a moment."""
 
+    before = Decision.NEVER_USED
+    """What was decided about the last transaction of whoever had the transactional id before."""
+
     @classmethod
     def replacing(cls, producer: AIOKafkaProducer) -> _StrictSender:
         """Build the sender that takes the place of a producer's own, before it starts."""
@@ -235,6 +274,16 @@ class _StrictSender(Sender):  # type: ignore[misc]  # the driver has no annotati
             retry_backoff_ms=plain._retry_backoff * 1000,
             request_timeout_ms=plain._request_timeout_ms,
         )
+
+    async def start(self) -> None:
+        """Look how the transactional id stands, then take it over."""
+        self.before = await decided(self)
+        await super().start()
+
+    async def join_group(self, group: str) -> None:
+        """Let the group's offsets take part in the transaction, without committing any."""
+        while not await _AddOffsets(self, group).do(await self._transaction_coordinator()):
+            pass
 
     def _maybe_do_transactional_request(self) -> asyncio.Task[Any] | None:
         """Do the next step of the transaction; partitions and group join it side by side, which saves a round trip."""

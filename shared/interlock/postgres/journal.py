@@ -143,6 +143,6 @@ async def history(pool: Pool, stream: str | None = None, after: int = 0, rows_ma
     async with borrowed(pool) as connection:
         found = await connection.fetch(_HISTORY, stream, after, rows_max)
     return [
-        Recorded(event=rows.decode(row["value"]), **{name: row[name] for name in row.keys() if name != "value"})  # noqa: SIM118 (a Record is no dict)
+        Recorded(event=rows.decode(row["value"]), **{name: row[name] for name in row.keys() if name != "value"})  # noqa: SIM118 - a Record is no dict
         for row in found
     ]

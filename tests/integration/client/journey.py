@@ -111,14 +111,14 @@ def small_model(folder: Path, model: str, version: int = 1) -> Path:
     )
     artifact = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     (folder / "model.onnx").write_bytes(artifact.SerializeToString())
-    rows = [[100.0, False], [0.0, True]]
+    rows: list[tuple[float, bool]] = [(100.0, False), (0.0, True)]
     vectors = {"inputs": rows, "outputs": [[small_score(*row)] for row in rows]}
     (folder / "vectors.json").write_text(json.dumps(vectors))
     (folder / "interlock.toml").write_text(MANIFEST.format(model=model, version=version))
     return folder
 
 
-def small_score(amount: float, night: bool) -> float:
+def small_score(amount: float, night: float) -> float:
     """What the small model answers."""
     return float(1 / (1 + np.exp(-(amount / 100 - night))))
 

@@ -63,14 +63,14 @@ async def test_a_batch_that_kafka_refuses_takes_its_offsets_with_it(rig: Rig) ->
     """A record larger than the topic takes fails the whole transaction: the offset does not move without the result."""
     source = TopicPartition(rig.topic("requests"), 0)
     transactions = PartitionTransactions(rig.settings, rig.settings.group, source, 10.0, 2**20)
-    await transactions.start()
+    await transactions.start([rig.topic("results")])
     with pytest.raises(Doubtful):
         await transactions.commit(
             [Outgoing(rig.topic("results"), [(b"k", bytes(3 * 2**20), [])])], 5, 1_700_000_000_000
         )
     await transactions.discard()
     again = PartitionTransactions(rig.settings, rig.settings.group, source, 10.0, 2**20)
-    await again.start()
+    await again.start([rig.topic("results")])
     assert await _committed(rig, source) is None
     await again.commit([Outgoing(rig.topic("results"), [(b"k", b"v", [])])], 7, 1_700_000_000_000)
     assert await _committed(rig, source) == 7
@@ -83,10 +83,10 @@ async def test_a_zombie_is_fenced_and_none_of_its_output_is_seen(rig: Rig) -> No
     source = TopicPartition(rig.topic("requests"), 0)
     bounds = (rig.settings, rig.settings.group, source, 10.0, 2**20)
     zombie = PartitionTransactions(*bounds)
-    await zombie.start()
+    await zombie.start([rig.topic("results")])
     await zombie.commit([Outgoing(rig.topic("results"), [(b"k", b"first", [])])], 1, 1_700_000_000_000)
     owner = PartitionTransactions(*bounds)
-    await owner.start()
+    await owner.start([rig.topic("results")])
     with pytest.raises((Fenced, Doubtful)):
         await zombie.commit([Outgoing(rig.topic("results"), [(b"k", b"zombie", [])])], 2, 1_700_000_000_000)
     await owner.commit([Outgoing(rig.topic("results"), [(b"k", b"second", [])])], 2, 1_700_000_000_000)

@@ -21,7 +21,7 @@ NOUNS = {
         "bench", "convert", "dataset", "environment", "gates", "measures", "profile", "provenance", "sbom", "vectors",
         "worker",
     },
-    "deployer": {"plan", "serve", "subjects", "table", "verdict", "warming"},
+    "deployer": {"plan", "rollout", "serve", "subjects", "table", "verdict", "warming"},
     "router": {
         "batch", "dead_letters", "features", "gateway", "lane", "lanes", "live", "observe", "replay", "results",
         "routes", "score", "writer_schemas",
