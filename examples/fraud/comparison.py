@@ -15,6 +15,7 @@ import fastavro
 import numpy as np
 
 from examples.fraud.marking import version_of
+from examples.fraud.simulator import Floats
 
 FRAME_BYTES = 5
 PHASE_STEADY = "s"
@@ -111,6 +112,7 @@ class Comparison:
             "first_seen": {str(version): float(seen[versions == version].min()) for version in np.unique(versions)},
             "last_seen": {str(version): float(seen[versions == version].max()) for version in np.unique(versions)},
             "steady": _spread(steady),
+            "steady_p99_by_second": _by_second(seen[phases == PHASE_STEADY], steady),
             "burst_results": int((phases == PHASE_BURST).sum()),
             "burst_first_seen": float(seen[phases == PHASE_BURST].min(initial=np.inf)),
             "burst_last_seen": float(seen[phases == PHASE_BURST].max(initial=-np.inf)),
@@ -135,7 +137,13 @@ class Comparison:
         return dict(record)
 
 
-def _spread(milliseconds: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+def _by_second(seen: Floats, latency: Floats) -> dict[str, float]:
+    """Return the 99th percentile of each second of the wall clock: it shows where to look for the cause of delays."""
+    second = (seen // 1000).astype(np.int64)
+    return {str(each): float(np.percentile(latency[second == each], 99)) for each in np.unique(second)}
+
+
+def _spread(milliseconds: Floats) -> dict[str, float]:
     if not len(milliseconds):
         return {"count": 0}
     return {
