@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
 import sys
 import threading
 import time
@@ -154,14 +155,16 @@ def _quiet(checker: Checker, comparison: Comparison) -> bool:
 
 
 def main() -> None:
-    """Read the command line, watch, report."""
+    """Read the command line, watch, report.
+
+    INTERLOCK_SCHEMA_REGISTRY_URL carries a token, so it comes by the environment, which `ps` does not show to others.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--endpoint", required=True)
-    parser.add_argument("--schema-registry", required=True, help="with user:token@, as `interlock env` prints it")
     parser.add_argument("--wait-seconds", type=float, default=30.0)
     arguments = parser.parse_args()
-    comparison = Comparison(schema_source(arguments.schema_registry))
+    comparison = Comparison(schema_source(os.environ["INTERLOCK_SCHEMA_REGISTRY_URL"]))
     checker = Checker(arguments.bootstrap, arguments.endpoint, comparison)
     checker.start()
     say("ready")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+RESIDENT_MEBIBYTES_MAX: Final = 3072
 REQUESTS_MIN: Final = 200_000
 BURST_PER_SECOND_MIN: Final = 10_000.0
 STEADY_PER_SECOND: Final = 2_000
@@ -15,12 +16,17 @@ SWITCH_SECONDS_MAX: Final = 2.0
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `holds` is None where nothing was promised."""
+    """One line of the table; `holds` is None where nothing was promised.
+
+    A `figure` says how fast this machine was, with whatever else ran on it: missed, it is told as such, and the
+    story is still true. Everything else is the story.
+    """
 
     what: str
     value: str
     promise: str
     holds: bool | None
+    figure: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,11 @@ class Course:
     digests: Mapping[str, str]
     refused_state: str
     refused_figure: str
+    resident_mebibytes: float = 0.0
 
 
 def judge(report: Mapping[str, Any], course: Course) -> list[Row]:
-    """Return the table's rows; the demo has kept its word if no row's `holds` is False."""
+    """Return the table's rows; the story came true if no row of it `holds` False."""
     requests = report["requests"]
     rows = [
         Row("requests", f"{requests:,}", f"at least {REQUESTS_MIN:,}", requests >= REQUESTS_MIN),
@@ -49,7 +56,12 @@ def judge(report: Mapping[str, Any], course: Course) -> list[Row]:
             course.refused_state == "refused",
         ),
     ]
-    return rows + _speeds(report, course) + _switches(report, course)
+    return [*rows, *_speeds(report, course), *_switches(report, course), _memory(course)]
+
+
+def came_true(rows: Sequence[Row]) -> bool:
+    """Whether every promise of the story was kept; figures of speed are told, not judged."""
+    return all(row.holds is not False or row.figure for row in rows)
 
 
 def _zeros(report: Mapping[str, Any]) -> list[Row]:
@@ -82,15 +94,32 @@ def _speeds(report: Mapping[str, Any], course: Course) -> list[Row]:
     steady = report["steady"]
     p50, p99 = steady.get("p50", float("inf")), steady.get("p99", float("inf"))
     return [
-        Row("burst, events/s", f"{rate:,.0f}", f"at least {BURST_PER_SECOND_MIN:,.0f}", rate >= BURST_PER_SECOND_MIN),
+        Row(
+            "burst, events/s",
+            f"{rate:,.0f}",
+            f"at least {BURST_PER_SECOND_MIN:,.0f}",
+            rate >= BURST_PER_SECOND_MIN,
+            figure=True,
+        ),
         Row(f"p50 at {STEADY_PER_SECOND:,} events/s", f"{p50:,.0f} ms", "", None),
         Row(
             f"p99 at {STEADY_PER_SECOND:,} events/s",
             f"{p99:,.0f} ms",
             f"at most {P99_MILLISECONDS_MAX:,.0f} ms",
             p99 <= P99_MILLISECONDS_MAX,
+            figure=True,
         ),
     ]
+
+
+def _memory(course: Course) -> Row:
+    return Row(
+        "resident in all (PSS)",
+        f"{course.resident_mebibytes:,.0f} MiB",
+        f"at most {RESIDENT_MEBIBYTES_MAX:,} MiB",
+        0 < course.resident_mebibytes <= RESIDENT_MEBIBYTES_MAX,
+        figure=True,
+    )
 
 
 def _switches(report: Mapping[str, Any], course: Course) -> list[Row]:

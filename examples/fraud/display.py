@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -81,15 +82,23 @@ class Display:
         for name, side in (("", "left"), ("measured", "right"), ("promised", "left"), ("", "left")):
             table.add_column(name, justify="right" if side == "right" else "left")
         for row in rows:
-            mark = (
-                Text("") if row.holds is None else Text("holds", "green") if row.holds else Text("BROKEN", "bold red")
-            )
-            table.add_row(row.what, row.value, row.promise, mark)
+            table.add_row(row.what, row.value, row.promise, _mark(row))
         self._console.print()
         self._console.print(table)
+        if any(row.figure and row.holds is False for row in rows):
+            busy = os.getloadavg()[0]
+            self.say(f"A figure of speed was missed; the load average of this machine is {busy:.1f}.", "yellow")
 
     def _clock(self) -> str:
         return f"{time.monotonic() - self._began:6.1f} s"
+
+
+def _mark(row: Row) -> Text:
+    if row.holds is None:
+        return Text("")
+    if row.holds:
+        return Text("holds", "green")
+    return Text("missed", "yellow") if row.figure else Text("BROKEN", "bold red")
 
 
 def _line(seen: Mapping[str, Any]) -> str:

@@ -30,8 +30,13 @@ class Child:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, module: str, arguments: Sequence[str], log: Path) -> Child:
-        """Start a module of this example; what it says on standard error goes to a file."""
+    async def start(
+        cls, module: str, arguments: Sequence[str], log: Path, secrets: Mapping[str, str] | None = None
+    ) -> Child:
+        """Start a module of this example; what it says on standard error goes to a file.
+
+        Secrets go by its environment: command lines can be read by everybody on the machine.
+        """
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -42,6 +47,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
+                env=os.environ | dict(secrets or {}),
                 limit=LINE_BYTES_MAX,
             )
         return cls(module.rsplit(".", 1)[-1], process)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from examples.fraud.closing import STEADY_PER_SECOND, Course, judge
+from examples.fraud.closing import STEADY_PER_SECOND, Course, came_true, judge
 from examples.fraud.display import Display
 from examples.fraud.processes import Child, DemoFailed, interlock
 from examples.fraud.push import Repository
@@ -60,15 +60,14 @@ class Story:
             *bootstrap,
             "--endpoint",
             ENDPOINT,
-            "--schema-registry",
-            self._env["INTERLOCK_SCHEMA_REGISTRY_URL"],
+            INTERLOCK_SCHEMA_REGISTRY_URL=self._env["INTERLOCK_SCHEMA_REGISTRY_URL"],
         )
         self._stream = await self._child(
             "stream", str(self._work / "stream.npz"), *bootstrap, "--topic", f"{ENDPOINT}.requests"
         )
 
-    async def _child(self, name: str, *arguments: str) -> Child:
-        child = await Child.start(f"examples.fraud.{name}", arguments, self._work / f"{name}.log")
+    async def _child(self, name: str, *arguments: str, **secrets: str) -> Child:
+        child = await Child.start(f"examples.fraud.{name}", arguments, self._work / f"{name}.log", secrets)
         self._children.append(child)
         return child
 
@@ -131,6 +130,7 @@ class Story:
         self._display.chapter("The stream stops; every request is compared with every result")
         await self._stream.tell(do="stop")
         sent = await self._watch(self._stream.hear("stopped", STEP_SECONDS_MAX))
+        standing = json.loads(await interlock(self._home, "status", "--json"))
         await self._checker.tell(do="finish")
         report = await self._watch(self._checker.hear("report", STEP_SECONDS_MAX))
         versions = await self._olga.versions(MODEL)
@@ -142,6 +142,7 @@ class Story:
             digests={str(each["version"]): each["digest"] for each in versions},
             refused_state=self._refused_state,
             refused_figure=self._refused_figure,
+            resident_mebibytes=standing["memory_bytes"] / 2**20,
         )
         (self._work / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
         rows = judge(report, course)
@@ -151,7 +152,7 @@ class Story:
             self._display.say(
                 f"The stream says it sent {sent['acknowledged']:,}, {sent['failed']:,} failed.", "bold red"
             )
-        return complete and all(row.holds is not False for row in rows)
+        return complete and came_true(rows)
 
     # Steps that several chapters share
 

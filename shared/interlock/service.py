@@ -243,13 +243,28 @@ async def _work(host: Host, service: Service) -> None:
     )
     outward.append(_serve_http(app, listener, closing))
     async with asyncio.TaskGroup() as group:
-        ins = [group.create_task(part) for part in inward]
-        outs = [group.create_task(part) for part in outward]
+        ins = [group.create_task(_audibly(part), name=part.__qualname__) for part in inward]
+        outs = [group.create_task(_audibly(part), name=part.__qualname__) for part in outward]
         await stopping.wait()
         log.info("process.stopping", drain_seconds=settings.drain_seconds)
         await _finish(ins, settings.drain_seconds)
         closing.set()
         await _finish(outs, CLOSE_SECONDS_MAX)
+
+
+async def _audibly(part: Coroutine[Any, Any, None]) -> None:
+    """Run a part of the process to its end.
+
+    A driver may let the CancelledError of a task of its own through, which a task group takes for a quiet end: the
+    process would live on without this part. Here that is what it is, a bug.
+    """
+    try:
+        await part
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError(f"{getattr(part, '__qualname__', 'a part')} was cancelled by nobody") from error
 
 
 async def _finish(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
@@ -258,9 +273,7 @@ async def _finish(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
         return
     _, late = await asyncio.wait(tasks, timeout=seconds)
     for task in late:
-        log.warning(
-            "process.cut", task=getattr(task.get_coro(), "__qualname__", task.get_name()), after_seconds=seconds
-        )
+        log.warning("process.cut", task=task.get_name(), after_seconds=seconds)
         task.cancel()
 
 

@@ -81,16 +81,17 @@ class Lane:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until stopped or fenced. Kafka, Ray or the registry away: wait and go on where the commits stand."""
+        """Work until stopped. Kafka, Ray or the registry away: wait and go on where the commits stand."""
         backoff = Backoff(self._settings.lane_retry_seconds_max, self._settings.lane_retry_seconds)
         while not self._stopping.is_set():
             born = self._parts.clock.monotonic()
             try:
                 await self._life()
             except Fenced as fenced:
+                # Either the partition is taken away within a session, or whoever took it over is gone by then.
                 self._log.warning("lane.fenced", detail=fenced.detail)
                 metrics.LANE_RESTARTS.labels(self._endpoint, "fenced").inc()
-                return
+                await self._rest(self._settings.kafka_session_seconds)
             except Transient as error:
                 self._log.warning("lane.restarts", detail=f"{type(error).__name__}: {error}")
                 metrics.LANE_RESTARTS.labels(self._endpoint, type(error).__name__).inc()

@@ -107,11 +107,13 @@ class Lanes:
         return await self._member.committed(partition, self._settings.transaction_seconds_max)
 
     def _raise_bugs(self) -> None:
-        """A lane that is fenced has ended quietly; one that raised was not written for what it met."""
-        for partition, (_, task) in list(self._lanes.items()):
-            if task.done() and not task.cancelled():
+        """Raise what a lane raised that ended although nobody stopped it: it was not written for what it met.
+
+        A cancelled one raises CancelledError, which the process runner knows for what it is.
+        """
+        for _, task in self._lanes.values():
+            if task.done():
                 task.result()
-                del self._lanes[partition]
 
     async def _end(self, partitions: list[TopicPartition], seconds_max: float) -> None:
         """Stop lanes; what does not finish in time is cut off, and its transaction with it."""

@@ -18,6 +18,7 @@ from interlock.backoff import Backoff
 from interlock.clock import Clock, SystemClock
 from interlock.errors import InterlockError, Poison, Refusal, Transient
 from interlock.kafka import REQUEST_TIMEOUT_MILLISECONDS, connection
+from interlock.kafka.closing import closed
 from interlock.settings import PlatformSettings
 
 POLL_MILLISECONDS = 200
@@ -154,7 +155,7 @@ class ControlConsumer:
                     await self._take(consumer, partition, records)
                 await self._measure(consumer)
         finally:
-            await _stop(consumer)
+            await closed(consumer, STOP_SECONDS_MAX)
 
     async def _start(self) -> AIOKafkaConsumer | None:
         """Return a started consumer, or None if the process is to stop before Kafka answers."""
@@ -170,7 +171,7 @@ class ControlConsumer:
             try:
                 await consumer.start()
             except (KafkaError, OSError) as error:
-                await _stop(consumer)
+                await closed(consumer, STOP_SECONDS_MAX)
                 if not said:
                     log.warning("kafka.away", detail=f"{type(error).__name__}: {error}", todo="waiting")
                     said = True
@@ -299,10 +300,3 @@ class ControlConsumer:
             still = self._clock.monotonic() - self._moved_at
             if still > limit:
                 raise Stuck(f"{self._group} has not moved for {still:.0f} s (progress_seconds_max is {limit:g}).")
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """Leave the group within a bound."""
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        async with asyncio.timeout(STOP_SECONDS_MAX):
-            await consumer.stop()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from interlock.errors import Transient
+from interlock.kafka.closing import closed
 from interlock.kafka.consumer import make_consumer
 from interlock.settings import PlatformSettings
 
@@ -33,8 +33,7 @@ async def follow(settings: PlatformSettings, topic: str) -> AsyncGenerator[tuple
     except (KafkaError, OSError) as error:
         raise Transient(f"cannot follow {topic}: {type(error).__name__}: {error}") from error
     finally:
-        with contextlib.suppress(KafkaError, OSError):
-            await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS_MAX)
+        await closed(consumer, CLOSE_SECONDS_MAX)
 
 
 async def _values(consumer: AIOKafkaConsumer, topic: str) -> AsyncGenerator[tuple[list[bytes | None], bool], None]:

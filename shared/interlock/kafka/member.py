@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from interlock.errors import Transient
+from interlock.kafka.closing import closed
 from interlock.kafka.consumer import make_consumer
 from interlock.settings import PlatformSettings
 
@@ -69,8 +69,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
 
     async def close(self) -> None:
         """Leave the group, within a bound."""
-        with contextlib.suppress(KafkaError, OSError):
-            await asyncio.wait_for(self._consumer.stop(), CLOSE_SECONDS_MAX)
+        await closed(self._consumer, CLOSE_SECONDS_MAX)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called by the driver before partitions go."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from interlock.errors import Transient
+from interlock.kafka.closing import closed
 from interlock.kafka.consumer import make_consumer
 from interlock.settings import PlatformSettings
 
@@ -77,5 +77,4 @@ class PartitionReader:
 
     async def close(self) -> None:
         """Disconnect, within a bound."""
-        with contextlib.suppress(KafkaError, OSError):
-            await asyncio.wait_for(self._consumer.stop(), CLOSE_SECONDS_MAX)
+        await closed(self._consumer, CLOSE_SECONDS_MAX)

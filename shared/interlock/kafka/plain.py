@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from interlock.errors import Transient
+from interlock.kafka.closing import closed
 from interlock.kafka.consumer import make_consumer
 from interlock.kafka.producer import make_producer
 from interlock.settings import PlatformSettings
@@ -21,6 +22,7 @@ ASSIGNMENT_LOOK_SECONDS: Final = 0.01
 RECORDS_PER_POLL_MAX: Final = 2_000
 POLL_SECONDS: Final = 0.5
 UNACKNOWLEDGED_MAX: Final = 5_000
+CLOSE_SECONDS_MAX: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PlainProducer:
 
     async def close(self) -> None:
         """Send what is pending and disconnect."""
-        await self._producer.stop()
+        await closed(self._producer, CLOSE_SECONDS_MAX)
 
     async def send(self, topic: str, key: bytes | None, value: bytes) -> Place:
         """Send one value and return where it lies once every in-sync replica has it."""
@@ -85,7 +87,7 @@ class PlainConsumer:
         try:
             await self._take()
         except BaseException:
-            await self._consumer.stop()
+            await closed(self._consumer, CLOSE_SECONDS_MAX)
             raise
 
     async def _take(self) -> None:
@@ -104,7 +106,7 @@ class PlainConsumer:
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        await closed(self._consumer, CLOSE_SECONDS_MAX)
 
     async def ends(self) -> dict[int, int]:
         """Return, per partition, the offset that the next committed record will lie at or after."""
@@ -135,5 +137,5 @@ async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     try:
         await client.start()
     except KafkaError as error:
-        await client.stop()
+        await closed(client, CLOSE_SECONDS_MAX)
         raise Transient(f"Kafka cannot be reached: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from interlock.kafka import (
     TRANSACTION_TIMEOUT_MILLISECONDS,
     connection,
 )
+from interlock.kafka.closing import closed
 from interlock.kafka.message import Message
 from interlock.kafka.transaction_state import settled
 from interlock.settings import PlatformSettings
@@ -68,10 +68,10 @@ class TransactionalPublisher:
             async with asyncio.timeout(OPEN_SECONDS_MAX):
                 await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            await _discard(producer)
+            await closed(producer, CLOSE_SECONDS_MAX)
             raise Transient(f"Kafka: {type(error).__name__}: {error}") from error
         except asyncio.CancelledError:
-            await _discard(producer)
+            await closed(producer, CLOSE_SECONDS_MAX)
             raise
         self._producer = producer
 
@@ -109,11 +109,4 @@ class TransactionalPublisher:
         """Throw the producer away; never raises, never waits longer than CLOSE_SECONDS_MAX."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _discard(producer)
-
-
-async def _discard(producer: AIOKafkaProducer) -> None:
-    """Stop a producer within a bound, whatever state it is in."""
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        async with asyncio.timeout(CLOSE_SECONDS_MAX):
-            await producer.stop()
+            await closed(producer, CLOSE_SECONDS_MAX)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
 from interlock.errors import Transient
+from interlock.kafka.closing import closed
 from interlock.kafka.producer import make_producer
 from interlock.settings import PlatformSettings
 
@@ -52,5 +52,4 @@ async def replay(settings: PlatformSettings, records: Sequence[Again]) -> None:
     except (KafkaError, OSError) as error:
         raise Transient(f"Kafka did not take every record: {type(error).__name__}: {error}") from error
     finally:
-        with contextlib.suppress(KafkaError, OSError):
-            await asyncio.wait_for(producer.stop(), CLOSE_SECONDS_MAX)
+        await closed(producer, CLOSE_SECONDS_MAX)

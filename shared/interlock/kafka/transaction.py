@@ -11,14 +11,13 @@ the committed offset, read after all this, is the witness of what the last trans
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import CoordinationType
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
 from aiokafka.producer.sender import (
     AddOffsetsToTxnHandler,
     AddPartitionsToTxnHandler,
@@ -31,6 +30,7 @@ from aiokafka.producer.sender import (
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from interlock.errors import InterlockError, Transient
+from interlock.kafka.closing import ended
 from interlock.kafka.producer import make_producer
 from interlock.kafka.transaction_state import Decision, decided, settled
 from interlock.settings import PlatformSettings
@@ -132,7 +132,8 @@ class PartitionTransactions:
                 await producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self.transactional_id} has another owner") from error
-        except (KafkaError, TimeoutError, OSError) as error:
+        except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
+            # IllegalOperation: the driver's sender gave up while records were being handed to it.
             raise Doubtful(f"a transaction of {self.transactional_id} is in doubt: {_said(error)}") from error
 
     async def confirm(self) -> None:
@@ -158,8 +159,7 @@ class PartitionTransactions:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=seconds_max)
-        with contextlib.suppress(TimeoutError, KafkaError, OSError):
-            await asyncio.wait_for(producer.client.close(), seconds_max)
+        await ended(producer.client.close(), seconds_max)
         _mark_seen(task, getattr(producer._txn_manager, "_transaction_waiter", None))
 
     async def _seal(self, producer: AIOKafkaProducer, topics: Sequence[str], before: Decision) -> None:

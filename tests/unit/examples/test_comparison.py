@@ -8,7 +8,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from examples.fraud.closing import Course, judge
+from examples.fraud.closing import Course, Row, came_true, judge
 from examples.fraud.comparison import Comparison
 from examples.fraud.train import TEMPLATE
 from interlock.codec.contract import result_schema
@@ -134,7 +134,7 @@ REPORT: dict[str, Any] = {
         {"type": "io.interlock.version_promoted.v1", "appended": 50_000},
     ],
 }
-COURSE = Course(60_000.0, 80_000.0, {"1": "d1", "2": "d2"}, "refused", "average_precision 0.67 against 0.80")
+COURSE = Course(60_000.0, 80_000.0, {"1": "d1", "2": "d2"}, "refused", "average_precision 0.67 against 0.80", 1_500.0)
 
 
 def test_the_table_holds_when_every_promise_is_kept() -> None:
@@ -179,3 +179,11 @@ def test_the_table_breaks_when_one_promise_is_broken(change: dict[str, Any]) -> 
 def test_a_third_version_that_passes_breaks_the_table() -> None:
     """The gate must refuse it."""
     assert any(row.holds is False for row in judge(REPORT, replace(COURSE, refused_state="proven")))
+
+
+def test_a_missed_figure_is_told_and_a_broken_promise_breaks_the_story() -> None:
+    """Speed depends on the machine and does not decide; one lost request does."""
+    slow = Row("p99", "300 ms", "at most 250 ms", holds=False, figure=True)
+    lost = Row("lost", "1", "0", holds=False)
+    assert came_true([slow])
+    assert not came_true([slow, lost])
