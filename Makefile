@@ -46,8 +46,8 @@ up: $(STAMP)     ## Start the stack and leave it running
 down: $(STAMP)   ## Stop the stack
 	$(BIN)/interlock down
 
-bench: $(STAMP)  ## Measure
-	$(BIN)/python -m tests.bench
+bench: $(STAMP)  ## Measure the lanes: a burst in events a second, the latency of a steady stream
+	$(BIN)/python -m tests.bench.bench_lane
 
 generate: $(STAMP) ## Write everything that is derived from schemas/ and settings
 	$(BIN)/python -m interlock.codegen

@@ -243,8 +243,8 @@ async def _work(host: Host, service: Service) -> None:
     )
     outward.append(_serve_http(app, listener, closing))
     async with asyncio.TaskGroup() as group:
-        ins = [group.create_task(_audibly(part), name=part.__qualname__) for part in inward]
-        outs = [group.create_task(_audibly(part), name=part.__qualname__) for part in outward]
+        ins = [group.create_task(_audibly(part), name=_title(part)) for part in inward]
+        outs = [group.create_task(_audibly(part), name=_title(part)) for part in outward]
         await stopping.wait()
         log.info("process.stopping", drain_seconds=settings.drain_seconds)
         await _finish(ins, settings.drain_seconds)
@@ -264,7 +264,11 @@ async def _audibly(part: Coroutine[Any, Any, None]) -> None:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise RuntimeError(f"{getattr(part, '__qualname__', 'a part')} was cancelled by nobody") from error
+        raise RuntimeError(f"{_title(part)} was cancelled by nobody") from error
+
+
+def _title(part: Coroutine[Any, Any, None]) -> str:
+    return getattr(part, "__qualname__", type(part).__name__)
 
 
 async def _finish(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:

@@ -136,11 +136,13 @@ class Checker:
         """Of each result: when it was seen and when it was asked for, in seconds of the wall clock."""
         self.rejections: Counter[str] = Counter()
         self.dead_letters = 0
+        self.newest_asked: dict[int, float] = {}
 
     def start(self) -> None:
         """Take every partition of the three topics, from the beginning."""
         wanted = (self._requests_topic, self._results_topic, self._dead_letters_topic)
         known = self._consumer.list_topics(timeout=ASK_SECONDS_MAX).topics
+        self.newest_asked = dict.fromkeys(known[self._requests_topic].partitions, 0.0)
         self._consumer.assign(
             [TopicPartition(topic, each, OFFSET_BEGINNING) for topic in wanted for each in known[topic].partitions]
         )
@@ -175,7 +177,9 @@ class Checker:
                 (record["partition"], record["offset"], version, score, record["epoch"], message.offset() or 0)
             )
             self.names.append(record["request_id"])
-            self.times.append((now, record["requested_at"].timestamp()))
+            asked = record["requested_at"].timestamp()
+            self.times.append((now, asked))
+            self.newest_asked[record["partition"]] = max(self.newest_asked[record["partition"]], asked)
 
     def _decode(self, value: bytes) -> dict[str, Any]:
         schema_id = int.from_bytes(value[1:FRAME_BYTES], "big")
@@ -215,12 +219,15 @@ def run_checker(checker: Checker, acknowledged: Path, orders: queue.SimpleQueue[
 
 
 def seen(checker: Checker) -> dict[str, Any]:
-    """Return how far the results are: the moment the newest answered request was made, and which version answered."""
+    """Return how far the results are.
+
+    `newest_asked` is when the newest answered request was made, in the partition that is worst off.
+    """
     return {
         "at": time.time(),
         "requests": len(checker.requests),
         "results": len(checker.answers),
-        "newest_asked": max((asked for _, asked in checker.times[-POLL_ROWS_MAX:]), default=0.0),
+        "newest_asked": min(checker.newest_asked.values(), default=0.0),
         "version": checker.answers[-1][2] if checker.answers else 0,
     }
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from interlock.schemas.event import Event
+from interlock.schemas.events import VersionWarmed
 from tests.fault.load import VERSION_STEP
+from tests.integration.client.journey import People, push, serve, until
 
 MANIFEST = """
 [model]
@@ -66,3 +71,33 @@ def write(folder: Path, model: str, version: int, holdout_rows: int = 0) -> Path
         text += GATE
     (folder / "interlock.toml").write_text(text)
     return folder
+
+
+async def two_versions(stack: Mapping[str, str], crew: People, folder: Path, model: str) -> dict[str, Any]:
+    """Bring version 1 to live traffic and keep version 2 warm beside it; return the endpoint's details."""
+    details = await serve(stack, crew, write(folder / "tree", model, 1), model)
+    accepted, lines = await push(stack, write(folder / "tree", model, 2), model, "2")
+    assert accepted, lines
+    await until(lambda: is_proven(crew, model, 2), "version 2 is not proven")
+    await crew.bob.approve(model, 2, model, "for the test")
+
+    async def warm() -> bool:
+        return any(each["version"] == 2 for each in await heard(crew, VersionWarmed, endpoint=model))
+
+    await until(warm, "version 2 is not warm")
+    return details
+
+
+async def is_proven(crew: People, model: str, version: int) -> bool:
+    """Say whether a version is built and its gates have passed."""
+    found = await crew.olga.version(model, version)
+    assert found["state"] not in ("refused", "failed"), found
+    return bool(found["state"] == "proven")
+
+
+async def heard(
+    crew: People, kind: type[Event], *, model: str | None = None, endpoint: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the events of a kind that the registry wrote or heard about a model or an endpoint, in order."""
+    page = await crew.olga.timeline_page(model=model, endpoint=endpoint)
+    return [each["event"] for each in page["entries"] if each["type"] == kind.__name__]

@@ -59,7 +59,7 @@ class Stack:
     def is_back(self, name: str, killed: int) -> bool:
         """Say whether a part that was killed works again, by the supervisor's own proof of it."""
         part = self.part(name)
-        return part["pid"] != killed and part["state"] == "ready"
+        return bool(part["pid"] != killed and part["state"] == "ready")
 
 
 def kill_9(pid: int) -> None:

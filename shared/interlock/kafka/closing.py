@@ -16,7 +16,8 @@ async def closed(client: Any, seconds_max: float) -> None:
     tasks, which in the waiting task looks as if that had been cancelled: it would end without a word.
     """
     if not await ended(client.stop(), seconds_max):
-        connections = client._client if hasattr(client, "_client") else client.client
+        # A producer shows its connections, a consumer does not.
+        connections = getattr(client, "client", None) or client._client  # noqa: SLF001 - the driver has no other way
         await ended(connections.close(), ABANDON_SECONDS_MAX)
 
 

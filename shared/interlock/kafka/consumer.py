@@ -81,7 +81,8 @@ def make_consumer(settings: PlatformSettings, group_id: str | None = None, **ove
         "fetch_max_wait_ms": 500,
     }
     consumer = AIOKafkaConsumer(**(arguments | overrides))
-    consumer._client.send = _heeding_group_errors(consumer._client.send)
+    client = consumer._client  # noqa: SLF001 - the driver has no other way
+    client.send = _heeding_group_errors(client.send)
     return consumer
 
 
@@ -95,7 +96,8 @@ def _heeding_group_errors(send: Callable[..., Awaitable[Any]]) -> Callable[..., 
     async def heeding(*arguments: Any, **more: Any) -> Any:
         answer = await send(*arguments, **more)
         if isinstance(answer, (OffsetFetchResponse_v2, OffsetFetchResponse_v3)) and answer.error_code:
-            raise for_code(answer.error_code)()
+            error = for_code(answer.error_code)
+            raise error
         return answer
 
     return heeding

@@ -7,6 +7,8 @@ the same producer decides about them. So a producer that must know waits for `se
 looks, before it asks for its producer id, what was `decided` last.
 """
 
+# ruff: noqa: SLF001 - the question is asked through the sender, which the driver keeps to itself
+
 from __future__ import annotations
 
 import asyncio
@@ -101,7 +103,7 @@ async def settled(producer: AIOKafkaProducer) -> None:
 
     Raises KafkaError when the coordinator went away before it said so: whether the markers came is then unknown.
     """
-    while await _state(producer._sender) in _UNSETTLED:
+    while await _state(producer._sender) in _UNSETTLED:  # noqa: ASYNC110 - the coordinator announces nothing
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
