@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import shutil
+import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -142,6 +143,7 @@ def _download(group: str, artifact: str, version: str, staging: Path) -> Path:
     from jgo.maven import MavenContext
 
     logging.getLogger("jgo").setLevel(logging.ERROR)
+    _trust_what_the_machine_trusts()
     context = MavenContext(repo_cache=staging / artifact, timeout=FETCH_SECONDS_MAX)
     reason = "?"
     for _ in range(ATTEMPTS_MAX):
@@ -152,6 +154,13 @@ def _download(group: str, artifact: str, version: str, staging: Path) -> Path:
             reason = type(error).__name__
             shutil.rmtree(staging / artifact, ignore_errors=True)
     raise _cannot(Jar(group, artifact, version, ""), f"no answer from the repository ({reason})")
+
+
+def _trust_what_the_machine_trusts() -> None:
+    """Let requests, which jgo fetches with, use the machine's certificates; by itself it only knows its own bundle."""
+    machine = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+    if machine:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", machine)
 
 
 WANTED = ("org.apache.kafka:kafka_2.13", "org.apache.kafka:kafka-tools")
