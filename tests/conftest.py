@@ -6,11 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from interlock import embedded
 from interlock.embedded.home import Home
 from interlock.embedded.launch import is_running
+
+# The same examples each time, and no verdict on how busy the machine is.
+hypothesis.settings.register_profile(
+    "deterministic", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("deterministic")
 
 REUSED_HOME = "INTERLOCK_TEST_HOME"
 """Names the home of a running stack to test against, so that a test written by hand need not start one each time."""

@@ -15,7 +15,7 @@ from interlock import embedded
 from interlock.codec.contract import request_schema
 from interlock.service import _loop
 from interlock_router.settings import Settings
-from tests.fault.victims import Stack, kill_9, until
+from tests.fault.victims import Stack, killed_and_back, until
 from tests.integration.router.rig import (
     REQUEST_SCHEMA_ID,
     SIGNATURE,
@@ -95,9 +95,7 @@ async def test_no_partition_is_left_alone_when_kafka_dies_again_and_again(tmp_pa
                 for _ in range(ROUNDS):
                     await router.flow()
                     await asyncio.sleep(chance.uniform(0.0, 0.5))  # the moment of the fault, not a wait for a condition
-                    pid = stack.pid("kafka")
-                    kill_9(pid)
-                    await until(lambda pid=pid: stack.is_back("kafka", pid), BACK_SECONDS_MAX, "Kafka is back")  # type: ignore[misc]  # the default binds this round's pid
+                    await killed_and_back(stack, "kafka", BACK_SECONDS_MAX)
                 await router.flow()
                 stopping.set()
                 count = await feeding

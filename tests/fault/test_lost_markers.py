@@ -17,7 +17,7 @@ from interlock.kafka.partition import TopicPartition
 from interlock.kafka.transaction import Doubtful, Outgoing, PartitionTransactions, Record
 from interlock.schemas import endpoint_topics
 from interlock.settings import PlatformSettings
-from tests.fault.victims import Stack, kill_9, until
+from tests.fault.victims import Stack, kill_9, killed_and_back, until
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(240)]
 
@@ -87,10 +87,8 @@ def _committed(settings: PlatformSettings) -> int | None:
 async def _killed_after_commit(stack: Stack, transactions: PartitionTransactions, first: int) -> None:
     """Commit ten results and kill the broker the moment it has promised them."""
     records: list[Record] = [(b"key", b"%d" % number, []) for number in range(first, first + ROWS)]
-    pid = stack.pid("kafka")
     await transactions.commit([Outgoing(RESULTS, records)], first + ROWS, TIMESTAMP)
-    kill_9(pid)
-    await until(lambda: stack.is_back("kafka", pid), BACK_SECONDS_MAX, "Kafka is back")
+    await killed_and_back(stack, "kafka", BACK_SECONDS_MAX)
 
 
 async def test_transaction_whose_markers_were_given_up_is_brought_to_its_decided_end(tmp_path: Path) -> None:

@@ -74,3 +74,10 @@ async def until(condition: Callable[[], bool], seconds: float, what: str) -> flo
         assert time.monotonic() - began < seconds, f"not within {seconds:.0f} s: {what}"
         await asyncio.sleep(LOOK_SECONDS)
     return time.monotonic() - began
+
+
+async def killed_and_back(stack: Stack, name: str, seconds: float) -> float:
+    """Kill -9 a part and wait until it works again; return how long it took."""
+    pid = stack.pid(name)
+    kill_9(pid)
+    return await until(lambda: stack.is_back(name, pid), seconds, f"{name} is back")
