@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import dulwich.pack
 from dulwich.errors import (
     ApplyDeltaError,
     ChecksumMismatch,
@@ -32,6 +33,10 @@ from dulwich.server import BackendRepo, DictBackend, UploadPackHandler
 from interlock.errors import Refusal
 from interlock_registry import errors, git_tree
 from interlock_registry.git_wire import MAIN, ZERO
+
+# dulwich unmaps a pack as soon as it has read it, and fails with BufferError if a view into it has not been collected
+# yet: now and then a push broke off. Read into memory, which the bound on a push limits, nothing can be unmapped early.
+dulwich.pack.has_mmap = False
 
 _MAIN: Final = Ref(MAIN)
 # What dulwich raises for bytes that are no good; AssertionError and ValueError are among the ways it says so.
