@@ -188,6 +188,7 @@ class PartitionTransactions:
         finally:
             for each in waiting:
                 each.cancel()
+            _mark_seen(*waiting)
 
     def _build(self, producer: AIOKafkaProducer, records: Iterable[Record], timestamp: int) -> list[Any]:
         """Pack records into as few batches as fit; a record larger than a batch gets one of its own."""
