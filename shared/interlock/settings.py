@@ -31,6 +31,9 @@ class PlatformSettings(BaseSettings):
     ray_address: str = Field("127.0.0.1:6380", description="The Ray cluster's GCS address, host:port.")
     blob_folder: Path = Field(Path("blobs"), description="The folder of the content-addressed store.")
     url: str = Field("http://127.0.0.1:8080", description="The registry's base URL.")
+    monitor_url: str = Field("http://127.0.0.1:8084", description="The monitor's base URL.")
+    auditor_url: str = Field("http://127.0.0.1:8085", description="The auditor's base URL.")
+    witness_url: str = Field("http://127.0.0.1:8086", description="The audit witness's base URL.")
     token: SecretStr | None = Field(None, description="This process's own bearer token for the registry.")
     token_public_key_file: Path | None = Field(
         None, description="PEM file with the Ed25519 public key that tokens are checked against."

@@ -19,8 +19,12 @@ MONITOR_EVENTS = "interlock.monitor.events"
 """What the monitor saw: windows closed, drift detected, guardrails breached."""
 ROUTES = "interlock.routes"
 """The route of every endpoint as it stands; the newest record of a key is the truth."""
+ENDPOINT_BATCHES = "{endpoint}.batches"
+"""One small record for each committed batch of results: what the audit log keeps of them."""
 ENDPOINT_DEAD_LETTERS = "{endpoint}.dead-letters"
 """Requests that cannot be scored, whole, with reason and coordinates."""
+ENDPOINT_FEATURES = "{endpoint}.features"
+"""The newest online features of every entity; the platform feeds them to the lanes."""
 ENDPOINT_LABELS = "{endpoint}.labels"
 """The truth about past requests, arriving late."""
 ENDPOINT_OBSERVATIONS = "{endpoint}.observations"
@@ -42,9 +46,9 @@ TOPICS: tuple[Topic, ...] = (
             "cleanup.policy": "delete",
             "retention.ms": "-1",
         },
-        events=(),
+        events=("CheckpointSigned", "WitnessLost", "WitnessReturned"),
         writers=("auditor",),
-        readers=("clients",),
+        readers=("registry", "clients"),
         compatibility="FULL_TRANSITIVE",
         template=False,
     ),
@@ -109,7 +113,7 @@ TOPICS: tuple[Topic, ...] = (
             "cleanup.policy": "delete",
             "retention.ms": "-1",
         },
-        events=(),
+        events=("WindowClosed", "DriftDetected", "DriftCleared", "QualityMeasured"),
         writers=("monitor",),
         readers=("registry", "deployer", "auditor", "clients"),
         compatibility="FULL_TRANSITIVE",
@@ -135,6 +139,21 @@ TOPICS: tuple[Topic, ...] = (
         template=False,
     ),
     Topic(
+        name=ENDPOINT_BATCHES,
+        owner="router",
+        key="endpoint",
+        partitions=0,
+        config={
+            "cleanup.policy": "delete",
+            "retention.ms": "-1",
+        },
+        events=("BatchAnswered",),
+        writers=("router",),
+        readers=("auditor", "clients"),
+        compatibility="FULL_TRANSITIVE",
+        template=True,
+    ),
+    Topic(
         name=ENDPOINT_DEAD_LETTERS,
         owner="router",
         key="name",
@@ -151,15 +170,29 @@ TOPICS: tuple[Topic, ...] = (
         template=True,
     ),
     Topic(
+        name=ENDPOINT_FEATURES,
+        owner="router",
+        key="entity",
+        partitions=0,
+        config={
+            "cleanup.policy": "compact",
+        },
+        events=("FeatureUpdated",),
+        writers=("clients",),
+        readers=("router",),
+        compatibility="FULL_TRANSITIVE",
+        template=True,
+    ),
+    Topic(
         name=ENDPOINT_LABELS,
         owner="registry",
-        key="any",
+        key="request_id",
         partitions=0,
         config={
             "cleanup.policy": "delete",
             "retention.ms": "7776000000",
         },
-        events=(),
+        events=("LabelRecorded",),
         writers=("clients",),
         readers=("monitor", "auditor"),
         compatibility="FULL_TRANSITIVE",
@@ -173,10 +206,11 @@ TOPICS: tuple[Topic, ...] = (
         config={
             "cleanup.policy": "delete",
             "retention.ms": "259200000",
+            "max.message.bytes": "4194304",
         },
-        events=(),
+        events=("Observation",),
         writers=("router",),
-        readers=("monitor", "auditor"),
+        readers=("monitor",),
         compatibility="FULL_TRANSITIVE",
         template=True,
     ),

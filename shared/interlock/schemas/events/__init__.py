@@ -6,6 +6,8 @@ Generated from schemas/ by `make generate`; not written by hand.
 from __future__ import annotations
 
 from interlock.schemas.event import Event
+from interlock.schemas.events.audit_checkpoints import CheckpointSigned, WitnessLost, WitnessReturned
+from interlock.schemas.events.batches import AnsweredBy, BatchAnswered
 from interlock.schemas.events.build_events import BuildFailed, BuildStarted, BuildSucceeded, GateEvaluated, Verdict
 from interlock.schemas.events.dead_letters import DeadLetter, Header
 from interlock.schemas.events.deploy_events import (
@@ -17,6 +19,8 @@ from interlock.schemas.events.deploy_events import (
     VersionServing,
     VersionWarmed,
 )
+from interlock.schemas.events.features import FeatureUpdated
+from interlock.schemas.events.labels import LabelRecorded
 from interlock.schemas.events.model_events import (
     EndpointCreated,
     ModelCreated,
@@ -25,27 +29,50 @@ from interlock.schemas.events.model_events import (
     VersionPromoted,
     VersionRegistered,
 )
+from interlock.schemas.events.monitor_events import (
+    DriftCleared,
+    DriftDetected,
+    FeatureDrift,
+    QualityMeasured,
+    StageLatency,
+    WindowClosed,
+)
+from interlock.schemas.events.observations import FeatureSketch, Observation, ObservedGroup, ObservedRejection
 from interlock.schemas.events.routes import Arm, Route
 
 __all__ = [
     "BY_SCHEMA_ID",
     "EVENTS",
+    "AnsweredBy",
     "Arm",
+    "BatchAnswered",
     "BuildFailed",
     "BuildStarted",
     "BuildSucceeded",
+    "CheckpointSigned",
     "DeadLetter",
     "DeployFailed",
+    "DriftCleared",
+    "DriftDetected",
     "EndpointCreated",
     "Event",
+    "FeatureDrift",
+    "FeatureSketch",
+    "FeatureUpdated",
     "GateEvaluated",
     "Header",
+    "LabelRecorded",
     "ModelCreated",
+    "Observation",
+    "ObservedGroup",
+    "ObservedRejection",
+    "QualityMeasured",
     "RollbackOrdered",
     "RolledBack",
     "Route",
     "RouteCause",
     "RouteChanged",
+    "StageLatency",
     "Verdict",
     "VersionApproved",
     "VersionDrained",
@@ -53,6 +80,9 @@ __all__ = [
     "VersionRegistered",
     "VersionServing",
     "VersionWarmed",
+    "WindowClosed",
+    "WitnessLost",
+    "WitnessReturned",
 ]
 
 EVENTS: tuple[type[Event], ...] = (
@@ -74,6 +104,17 @@ EVENTS: tuple[type[Event], ...] = (
     DeployFailed,
     Route,
     DeadLetter,
+    Observation,
+    BatchAnswered,
+    LabelRecorded,
+    FeatureUpdated,
+    WindowClosed,
+    DriftDetected,
+    DriftCleared,
+    QualityMeasured,
+    CheckpointSigned,
+    WitnessLost,
+    WitnessReturned,
 )
 """Every event, in the order of the schema ids."""
 
