@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from interlock.postgres.pool import passing
 from interlock.service import Host, Service
-from interlock_registry import git_http, http, schema_registry, schema_registry_http
+from interlock_registry import console_http, git_http, http, schema_registry, schema_registry_http
 from interlock_registry.git_push import Pushes
 from interlock_registry.git_repositories import Repositories
 from interlock_registry.handlers import CONSUMES
@@ -34,6 +34,7 @@ async def build(host: Host) -> Service:
             http.router(settings, pool, host.blobs, host.cache, timeline),
             git_http.router(settings, repositories, pushes),
             schema_registry_http.router(settings, pool),
+            console_http.router(settings, host.stopping),
         ],
         loops=[lambda: timeline.watch(host.stopping)],
         streams=("/git/",),

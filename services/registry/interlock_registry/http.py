@@ -22,6 +22,7 @@ from interlock.postgres.journal import Unit, command
 from interlock.postgres.pool import Connection, Pool, passing
 from interlock_registry import errors, handlers, store, views
 from interlock_registry.settings import Settings
+from interlock_registry.store_timeline import Entry
 from interlock_registry.timeline import Timeline
 
 T = TypeVar("T")
@@ -215,14 +216,21 @@ def _timeline(routes: APIRouter, settings: Settings, timeline: Timeline) -> None
         endpoint: str | None = None,
         after: Annotated[int, Query(ge=0, le=2**62, description="Give entries behind this position.")] = 0,
         wait_seconds: Annotated[float, Query(ge=0, le=3600, description="How long to wait for the first.")] = 0.0,
+        newest: Annotated[int | None, Query(ge=1, description="Give the newest so many entries instead.")] = None,
     ) -> TimelinePart:
         """Give the control events behind a position, in order; with `wait_seconds`, wait for the next one."""
+        if newest is not None:
+            return _part(await timeline.newest(newest, model=model, endpoint=endpoint), after)
         # A reader too many is answered at once instead of being made to wait: it asks again by itself.
         seconds = 0.0 if waiting.locked() else min(wait_seconds, settings.timeline_wait_seconds_max)
         async with waiting if seconds else contextlib.nullcontext():
             found = await timeline.wait(after, model=model, endpoint=endpoint, seconds=seconds)
-        entries = [TimelineEntry(**vars(entry)) for entry in found]
-        return TimelinePart(entries=entries, position=entries[-1].position if entries else after)
+        return _part(found, after)
+
+
+def _part(found: list[Entry], after: int) -> TimelinePart:
+    entries = [TimelineEntry(**vars(entry)) for entry in found]
+    return TimelinePart(entries=entries, position=entries[-1].position if entries else after)
 
 
 def _blobs(routes: APIRouter, blobs: Blobs) -> None:

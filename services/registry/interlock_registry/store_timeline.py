@@ -22,6 +22,13 @@ SELECT position, event_id, type, model, endpoint, at, event FROM timeline
 WHERE position > $1 AND ($2::text IS NULL OR model = $2) AND ($3::text IS NULL OR endpoint = $3)
 ORDER BY position LIMIT $4
 """
+_NEWEST: Final = """
+SELECT * FROM (
+    SELECT position, event_id, type, model, endpoint, at, event FROM timeline
+    WHERE ($1::text IS NULL OR model = $1) AND ($2::text IS NULL OR endpoint = $2)
+    ORDER BY position DESC LIMIT $3) AS newest
+ORDER BY position
+"""
 _END: Final = "SELECT coalesce(max(position), 0) FROM timeline"
 
 
@@ -57,7 +64,22 @@ async def read(
     connection: Connection | Pool, after: int, model: str | None, endpoint: str | None, entries_max: int
 ) -> list[Entry]:
     """Return the entries behind position `after`, of all or of one model or endpoint, at most `entries_max`."""
-    rows = await connection.fetch(_READ, after, model, endpoint, entries_max)
+    return _entries(await connection.fetch(_READ, after, model, endpoint, entries_max))
+
+
+async def newest(
+    connection: Connection | Pool, model: str | None, endpoint: str | None, entries_max: int
+) -> list[Entry]:
+    """Return the newest entries, oldest first, of all or of one model or endpoint, at most `entries_max`."""
+    return _entries(await connection.fetch(_NEWEST, model, endpoint, entries_max))
+
+
+async def end(connection: Connection | Pool) -> int:
+    """Return the position of the newest entry, 0 where there is none."""
+    return int(await connection.fetchval(_END))
+
+
+def _entries(rows: Any) -> list[Entry]:
     return [
         Entry(
             row["position"], row["event_id"], row["type"], row["model"], row["endpoint"], row["at"],
@@ -65,8 +87,3 @@ async def read(
         )
         for row in rows
     ]  # fmt: skip
-
-
-async def end(connection: Connection | Pool) -> int:
-    """Return the position of the newest entry, 0 where there is none."""
-    return int(await connection.fetchval(_END))

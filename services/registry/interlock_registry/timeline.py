@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from interlock.errors import Transient
 from interlock.postgres.pool import Pool, passing
-from interlock_registry.store_timeline import CHANNEL, Entry, read
+from interlock_registry.store_timeline import CHANNEL, Entry, newest, read
 
 
 class Timeline:
@@ -53,6 +53,11 @@ class Timeline:
             if found or left <= 0:
                 return found
             await _wait(news, min(left, self._poll_seconds))
+
+    async def newest(self, count: int, *, model: str | None = None, endpoint: str | None = None) -> list[Entry]:
+        """Return the newest entries, oldest first. Raises Transient where Postgres is away."""
+        async with passing():
+            return await newest(self._pool, model, endpoint, min(count, self._entries_max))
 
     async def follow(
         self, after: int, *, model: str, seconds: float, idle_seconds: float

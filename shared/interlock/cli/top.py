@@ -1,4 +1,4 @@
-"""`interlock top`: rate, lag, latency and each version's share, live."""
+"""`interlock top`: rate, lag, latency, each version's share, drift and the audit log, live."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from interlock.cli import screen
 from interlock.cli.completion import endpoint_names
@@ -29,11 +31,12 @@ def top(
 ) -> None:
     """Show each endpoint's rate, lag, latency and the share of each version; Ctrl-C stops."""
     from interlock.client.session import connect
+    from interlock.client.watch import look
 
     async def watch() -> None:
         async with connect() as il:
-            names = [endpoint] if endpoint else [each["name"] for each in await il.endpoints()]
-            if not names and not as_json:
+            seen = await look(il, endpoint)
+            if not seen["endpoints"] and not as_json:
                 screen.console().print("No endpoint yet. Create one: `interlock endpoint create NAME --model MODEL`.")
                 return
             live = (
@@ -45,11 +48,11 @@ def top(
                 live.start()
             try:
                 while True:
-                    figures = [summary(name, await il.live(name)) for name in names]
-                    _show(figures, live, as_json=as_json)
+                    _show(seen, live, as_json=as_json)
                     if once:
                         return
                     await asyncio.sleep(REFRESH_SECONDS)
+                    seen = await look(il, endpoint)
             finally:
                 if live:
                     live.stop()
@@ -57,45 +60,26 @@ def top(
     screen.finish(watch)
 
 
-def _show(figures: Sequence[Mapping[str, Any]], live: Live | None, *, as_json: bool) -> None:
+def _show(seen: Mapping[str, Any], live: Live | None, *, as_json: bool) -> None:
     if as_json:
-        for each in figures:
-            screen.print_json_line(each)
+        for each in seen["endpoints"]:
+            screen.print_json_line({**each, "audit": seen["audit"]})
     elif live:
-        live.update(table(figures), refresh=True)
+        live.update(page(seen), refresh=True)
     else:
-        screen.console().print(table(figures))
+        screen.console().print(page(seen))
 
 
-def summary(endpoint: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one endpoint's figures over all router instances: rates and lags add up, the worst latency counts."""
-    instances = answer.get("instances", answer.get("live", []))
-    instances = instances if isinstance(instances, list) else list(instances.values())
-    rate = sum(each.get("events_per_second", 0.0) for each in instances)
-    shares: dict[str, float] = {}
-    for each in instances:
-        weight = each.get("events_per_second", 0.0) / rate if rate else 1 / len(instances)
-        for version, share in (each.get("versions") or {}).items():
-            shares[version] = shares.get(version, 0.0) + share * weight
-    latencies = [each.get("latency_ms") or {} for each in instances]
-    return {
-        "endpoint": endpoint,
-        "instances": len(instances),
-        "events_per_second": rate,
-        "lag": sum(each.get("lag", 0) for each in instances),
-        "latency_ms": {
-            name: max((each.get(name) or 0.0 for each in latencies), default=0.0) for name in ("p50", "p99")
-        },
-        "versions": shares,
-        "dead_letters_per_second": sum(each.get("dead_letters_per_second", 0.0) for each in instances),
-    }
+def page(seen: Mapping[str, Any]) -> Group:
+    """Return one look: a table of the endpoints, and a line about the audit log."""
+    return Group(table(seen["endpoints"]), Text(""), Text.from_markup(audit_line(seen["audit"])))
 
 
 def table(figures: Sequence[Mapping[str, Any]]) -> Table:
     """Return the figures as a table, one endpoint a row."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("ENDPOINT", "EVENTS/S", "LAG", "P50 ms", "P99 ms", "VERSIONS", "DEAD LETTERS/S"):
-        shown.add_column(name, justify="left" if name in ("ENDPOINT", "VERSIONS") else "right")
+    for name in ("ENDPOINT", "EVENTS/S", "LAG", "P50 ms", "P99 ms", "VERSIONS", "DEAD LETTERS/S", "DRIFT"):
+        shown.add_column(name, justify="left" if name in ("ENDPOINT", "VERSIONS", "DRIFT") else "right")
     for each in figures:
         versions = ", ".join(f"v{version} {share:.0%}" for version, share in sorted(each["versions"].items()))
         shown.add_row(
@@ -106,5 +90,30 @@ def table(figures: Sequence[Mapping[str, Any]]) -> Table:
             f"{each['latency_ms']['p99']:.0f}",
             versions or "-",
             f"{each['dead_letters_per_second']:,.1f}",
+            drift_words(each.get("drift") or {}),
         )
     return shown
+
+
+def drift_words(drift: Mapping[str, Any]) -> str:
+    """Return what is to be said of an endpoint's drift, in colour; the words themselves say it too."""
+    if "away" in drift:
+        return "[yellow]monitor away[/yellow]"
+    if drift.get("state") == "drift":
+        return f"[red]v{drift['version']}: {screen.paint(', '.join(drift['features']) or 'drift')}[/red]"
+    return {
+        "clear": "[green]none[/green]",
+        "too_few_rows": "[dim]too few rows[/dim]",
+        "no_reference": "[dim]no reference[/dim]",
+    }.get(str(drift.get("state")), "[dim]no window yet[/dim]")
+
+
+def audit_line(head: Mapping[str, Any]) -> str:
+    """Return the audit log's head in one line."""
+    if "away" in head:
+        return f"[yellow]audit log: away ({screen.paint(head['away'])})[/yellow]"
+    text = f"audit log: {head['size']:,} entries, root {screen.short(head.get('root'))}"
+    witnessed = head.get("witnessed_size")
+    text += f", witnessed up to {witnessed:,}" if witnessed is not None else ", not witnessed yet"
+    state = head.get("state", "ok")
+    return text if state == "ok" else f"[red]{text}: {screen.paint(head.get('detail') or state)}[/red]"

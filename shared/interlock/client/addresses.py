@@ -21,6 +21,8 @@ class Addresses:
     token: str = field(repr=False)
     kafka_bootstrap_servers: str
     schema_registry_url: str = field(repr=False)
+    monitor_url: str = ""
+    auditor_url: str = ""
 
 
 def home_folder(environment: Mapping[str, str]) -> Path:
@@ -44,6 +46,8 @@ def find(
     bootstrap: str | None = None,
     schema_registry: str | None = None,
     *,
+    monitor: str | None = None,
+    auditor: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Addresses:
     """Return the addresses, each from the first place that has it: argument, variable, running stack.
@@ -60,6 +64,8 @@ def find(
             "INTERLOCK_TOKEN": token,
             "INTERLOCK_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "INTERLOCK_SCHEMA_REGISTRY_URL": schema_registry,
+            "INTERLOCK_MONITOR_URL": monitor,
+            "INTERLOCK_AUDITOR_URL": auditor,
         }.items()
     }
     missing = [name for name in ("INTERLOCK_URL", "INTERLOCK_TOKEN") if not found[name]]
@@ -75,4 +81,6 @@ def find(
         token=str(found["INTERLOCK_TOKEN"]),
         kafka_bootstrap_servers=found["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"] or "",
         schema_registry_url=found["INTERLOCK_SCHEMA_REGISTRY_URL"] or "",
+        monitor_url=(found["INTERLOCK_MONITOR_URL"] or "").rstrip("/"),
+        auditor_url=(found["INTERLOCK_AUDITOR_URL"] or "").rstrip("/"),
     )

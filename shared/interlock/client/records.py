@@ -22,6 +22,7 @@ from interlock.client.errors import (
     WrongType,
 )
 from interlock.codec.framing import frame
+from interlock.signature import ONLINE_PREFIX
 
 ENVELOPE: Final = ("request_id", "requested_at")
 PROVENANCE: Final = frozenset(
@@ -43,6 +44,7 @@ PROVENANCE: Final = frozenset(
         "dead_letter",
     ]
 )
+FEATURES_MISSING: Final = "features_missing"
 INT_BOUNDS: Final = {"int": 2**31, "long": 2**63}
 
 
@@ -61,6 +63,8 @@ class Result:
     """One answer, or one rejection, with everything that says how it came about.
 
     The model's outputs are attributes: `result.score`. In a rejection they are None, and `rejection` says why.
+    `online` holds the features that were looked up, by name, as the model was given them (None for NaN);
+    `features_missing` names those whose default was used, `features_age_milliseconds` is the age of the oldest other.
     """
 
     key: str | None
@@ -80,6 +84,9 @@ class Result:
     outputs: Mapping[str, float | None] = field(default_factory=dict)
     rejection: str | None = None
     dead_letter: str | None = None
+    online: Mapping[str, float | None] = field(default_factory=dict)
+    features_age_milliseconds: int | None = None
+    features_missing: tuple[str, ...] = ()
 
     @property
     def rejected(self) -> bool:
@@ -168,13 +175,27 @@ class ResultReader:
         """Return the result in an unframed body; `learn` the schema first."""
         record: Any = fastavro.schemaless_reader(io.BytesIO(body), self._schemas[schema_id], None)
         outputs = {name: value for name, value in record.items() if name not in PROVENANCE}
+        looked_up = _looked_up(outputs) if FEATURES_MISSING in outputs else {}
         facts = {name: record[name] for name in PROVENANCE if name in record and name != "request_schema_id"}
         return Result(
             key=None if key is None else key.decode(errors="replace"),
             published_at=datetime.fromtimestamp(published_at_milliseconds / 1000, UTC),
             outputs=outputs,
+            **looked_up,
             **facts,
         )
+
+
+def _looked_up(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Take what was looked up out of the fields that were taken for outputs."""
+    fields = [name for name in outputs if name.startswith(ONLINE_PREFIX)]
+    online = {name.removeprefix(ONLINE_PREFIX): outputs.pop(name) for name in fields}
+    bits = outputs.pop(FEATURES_MISSING) or 0
+    return {
+        "online": online,
+        "features_age_milliseconds": outputs.pop("features_age_milliseconds"),
+        "features_missing": tuple(name for bit, name in enumerate(online) if bits >> bit & 1),
+    }
 
 
 def _feature(declared: Mapping[str, Any]) -> Feature:

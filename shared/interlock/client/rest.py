@@ -1,4 +1,4 @@
-"""HTTP to the registry: JSON in and out, refusals as exceptions, short absences ridden out."""
+"""HTTP to one service: JSON in and out, refusals as exceptions, short absences ridden out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from interlock.client.addresses import Addresses
+from interlock import telemetry
 from interlock.client.errors import Away, Refused
 from interlock.ids import uuid7
 
@@ -18,13 +18,14 @@ AWAY_STATUSES = frozenset({502, 503, 504})
 
 
 class Rest:
-    """One connection pool to one registry."""
+    """One connection pool to one service; an attempt that meets nobody is repeated, `attempts_max` times in all."""
 
-    def __init__(self, addresses: Addresses) -> None:
-        self._url = addresses.url
+    def __init__(self, url: str, token: str, attempts_max: int = ATTEMPTS_MAX) -> None:
+        self._url = url
+        self._attempts_max = attempts_max
         self._http = httpx.AsyncClient(
-            base_url=addresses.url,
-            headers={"Authorization": f"Bearer {addresses.token}", "Accept": "application/json"},
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
             timeout=TIMEOUT_SECONDS,
             trust_env=False,
         )
@@ -51,8 +52,11 @@ class Rest:
         return (await self._send("POST", path, TIMEOUT_SECONDS, json=body, headers=headers)).json()
 
     async def _send(self, method: str, path: str, timeout_seconds: float, **more: Any) -> httpx.Response:
+        traceparent = telemetry.recorded_traceparent()  # of the caller's own span
+        if traceparent is not None:
+            more["headers"] = {**more.get("headers", {}), "traceparent": traceparent}
         reason = ""
-        for attempt in range(ATTEMPTS_MAX):
+        for attempt in range(self._attempts_max):
             if attempt:
                 await asyncio.sleep(RETRY_SECONDS_FIRST * 2 ** (attempt - 1))
             try:

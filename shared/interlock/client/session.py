@@ -1,4 +1,4 @@
-"""A session with the platform: every command of the registry, and endpoints to ask."""
+"""A session with the platform: every command, what is being watched and recorded, and endpoints to ask."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from interlock.settings import PlatformSettings
 
 TIMELINE_WAIT_SECONDS = 20.0
+WATCHER_ATTEMPTS_MAX = 2
+"""What only watches is not waited for as a command is."""
 
 
 def connect(
@@ -32,13 +34,15 @@ def connect(
     token: str | None = None,
     bootstrap: str | None = None,
     schema_registry: str | None = None,
+    monitor: str | None = None,
+    auditor: str | None = None,
 ) -> Interlock:
     """Return a session, to be used as `async with interlock.connect() as il:`.
 
     What is not given comes from the INTERLOCK_* variables, else from the stack that runs on this machine.
     Raises Refusal(ADDRESS_UNKNOWN) where there is neither.
     """
-    return Interlock(find(url, token, bootstrap, schema_registry))
+    return Interlock(find(url, token, bootstrap, schema_registry, monitor=monitor, auditor=auditor))
 
 
 class Interlock:
@@ -47,7 +51,8 @@ class Interlock:
     def __init__(self, addresses: Addresses, clock: Clock | None = None) -> None:
         self.addresses = addresses
         self.clock: Clock = clock or SystemClock()
-        self._rest = Rest(addresses)
+        self._rest = Rest(addresses.url, addresses.token)
+        self._watchers: dict[str, Rest] = {}
         self._producer: PlainProducer | None = None
         self._producing = asyncio.Lock()
         self._consumers: set[PlainConsumer] = set()
@@ -67,7 +72,8 @@ class Interlock:
             await self.release(consumer)
         if self._producer is not None:
             await self._producer.close()
-        await self._rest.close()
+        for rest in (self._rest, *self._watchers.values()):
+            await rest.close()
 
     @cached_property
     def reader(self) -> ResultReader:
@@ -123,6 +129,21 @@ class Interlock:
                 raise Away(httpx.URL(base).host, str(error)) from error
         return str(response.json()["schema"])
 
+    @property
+    def monitor(self) -> Rest:
+        """HTTP to the monitor. Raises Refusal(ADDRESS_UNKNOWN) where nobody said where it is."""
+        return self._watcher("INTERLOCK_MONITOR_URL", self.addresses.monitor_url)
+
+    @property
+    def auditor(self) -> Rest:
+        """HTTP to the auditor. Raises Refusal(ADDRESS_UNKNOWN) where nobody said where it is."""
+        return self._watcher("INTERLOCK_AUDITOR_URL", self.addresses.auditor_url)
+
+    def _watcher(self, name: str, url: str) -> Rest:
+        if not url:
+            raise Refusal(ADDRESS_UNKNOWN, f"{name}: neither given nor set.")
+        return self._watchers.setdefault(name, Rest(url, self.addresses.token, WATCHER_ATTEMPTS_MAX))
+
     # Models and versions
 
     async def models(self) -> list[dict[str, Any]]:
@@ -176,6 +197,24 @@ class Interlock:
         """Return an endpoint's live figures: rate, lag, latency and each version's share, per router instance."""
         return dict(await self._rest.get(f"/v1/endpoints/{endpoint}/live"))
 
+    # What is watched and recorded
+
+    async def windows(self, endpoint: str, **wanted: Any) -> list[dict[str, Any]]:
+        """Return an endpoint's windows, oldest first; `version`, `arm`, `from`, `to`, `limit` narrow them."""
+        return _items(await self.monitor.get(f"/v1/endpoints/{endpoint}/windows", **wanted), "windows")
+
+    async def drift(self, endpoint: str) -> dict[str, Any]:
+        """Return, for each version, whether it drifts and how far each feature is from its reference."""
+        return dict(await self.monitor.get(f"/v1/endpoints/{endpoint}/drift"))
+
+    async def quality(self, endpoint: str, **wanted: Any) -> dict[str, Any]:
+        """Return how right an endpoint's versions were, by the labels that have arrived."""
+        return dict(await self.monitor.get(f"/v1/endpoints/{endpoint}/quality", **wanted))
+
+    async def audit_head(self) -> dict[str, Any]:
+        """Return the audit log's head: its size, its root, and what the witness has signed."""
+        return dict(await self.auditor.get("/v1/head"))
+
     # The way to live traffic and back
 
     async def approve(self, model: str, version: int, endpoint: str, note: str = "") -> dict[str, Any]:
@@ -197,9 +236,15 @@ class Interlock:
     # What happened
 
     async def timeline_page(
-        self, after: int = 0, *, model: str | None = None, endpoint: str | None = None, wait_seconds: float = 0
+        self,
+        after: int = 0,
+        *,
+        model: str | None = None,
+        endpoint: str | None = None,
+        wait_seconds: float = 0,
+        newest: int | None = None,
     ) -> dict[str, Any]:
-        """Return the control events after a position, waiting for one where there is none yet."""
+        """Return the control events after a position, waiting for one where there is none yet; or the newest ones."""
         return dict(
             await self._rest.get(
                 "/v1/timeline",
@@ -208,6 +253,7 @@ class Interlock:
                 model=model,
                 endpoint=endpoint,
                 wait_seconds=wait_seconds or None,
+                newest=newest,
             )
         )
 

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from interlock.cli.follow import WORDS, sentence, short_type
-from interlock.cli.top import summary, table
+from interlock.cli.top import audit_line, drift_words, page, table
+from interlock.client.watch import drift_state, summary
 from interlock.schemas.events import EVENTS
 
 
@@ -44,7 +45,30 @@ def test_top_adds_instances_up_and_weighs_their_shares() -> None:
     assert figures["lag"] == 6
     assert figures["latency_ms"] == {"p50": 20, "p99": 40}
     assert figures["versions"] == {"1": 0.75, "2": 0.25}
-    out = Console(file=StringIO(), width=100)
+    out = Console(file=StringIO(), width=130)
     out.print(table([figures, summary("idle", {"instances": []})]))
     shown = out.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
     assert "v1 75%, v2 25%" in shown
+
+
+def test_a_drifting_version_comes_before_a_clear_champion() -> None:
+    """Whatever else is well: what drifts is what is shown, with the features to blame."""
+    clear = {"version": 2, "state": "clear", "blamed": [], "since": None}
+    drifting = {"version": 1, "state": "drift", "blamed": ["amount"], "since": "2026-03-02T09:15:00.000Z"}
+    found = drift_state({"versions": [clear, drifting]}, champion=2)
+    assert (found["state"], found["version"], found["features"]) == ("drift", 1, ["amount"])
+    assert drift_state({"versions": [{**drifting, "state": "clear"}, clear]}, champion=2)["version"] == 2
+    assert drift_state({}, champion=2)["state"] == "no_window"
+
+
+def test_the_page_names_drift_and_the_audit_head() -> None:
+    """One look says what drifts, and how long the audit log is; a watcher that is away is said to be away."""
+    figures = summary("fraud", {"instances": []}) | {"drift": {"state": "drift", "version": 2, "features": ["amount"]}}
+    head = {"size": 1234, "root": "sha256:" + "ab" * 32, "witnessed_size": 1200, "state": "ok"}
+    out = Console(file=StringIO(), width=130)
+    out.print(page({"endpoints": [figures], "audit": head}))
+    shown = out.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
+    assert "v2: amount" in shown
+    assert "1,234 entries, root abababababab, witnessed up to 1,200" in shown
+    assert "monitor away" in drift_words({"away": "nobody answers"})
+    assert "away (nobody answers)" in audit_line({"away": "nobody answers"})

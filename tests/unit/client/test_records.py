@@ -11,7 +11,7 @@ from interlock.client.errors import MissingFeature, UnknownFeature, WrongType
 from interlock.client.records import RequestWriter, ResultReader
 from interlock.codec.contract import request_schema, result_schema
 from interlock.codec.framing import frame, unframe
-from interlock.signature import Input, Output, Signature
+from interlock.signature import Input, Online, Output, Signature
 
 SIGNATURE = Signature(
     inputs=(
@@ -127,6 +127,28 @@ def test_a_results_outputs_are_attributes() -> None:
     assert not found.rejected
     with pytest.raises(AttributeError, match="it has score, margin"):
         _ = found.sore
+
+
+def test_a_result_shows_what_was_looked_up() -> None:
+    """Values as the model was given them, what was missing by name, and the age; none of them is an output."""
+    mood = Input("mood", "double", nullable=True, online=Online(60.0))
+    online = (Input("spent", "double", online=Online(60.0, 5.0)), mood)
+    schema = result_schema("fraud", Signature((*SIGNATURE.inputs, *online), SIGNATURE.outputs))
+    _, body = unframe(result())
+    plain = fastavro.schemaless_reader(io.BytesIO(body), fastavro.parse_schema(result_schema("fraud", SIGNATURE)), None)
+    assert isinstance(plain, dict)
+    written = io.BytesIO()
+    values = {"online_spent": 7.5, "online_mood": None, "features_age_milliseconds": 1200, "features_missing": 2}
+    fastavro.schemaless_writer(written, fastavro.parse_schema(schema), plain | values)
+    reader = ResultReader()
+    reader.learn(1044, schema)
+    found = reader.read(1044, written.getvalue(), None, 0)
+    assert found.online == {"spent": 7.5, "mood": None}
+    assert (found.features_age_milliseconds, found.features_missing) == (1200, ("mood",))
+    assert found.outputs == {"score": 0.25, "margin": 1.0}
+    reader.learn(1043, result_schema("fraud", SIGNATURE))
+    before = reader.read(1043, body, None, 0)
+    assert (before.online, before.features_age_milliseconds, before.features_missing) == ({}, None, ())
 
 
 def test_a_rejection_says_why_and_where_the_request_is_kept() -> None:

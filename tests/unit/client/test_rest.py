@@ -7,7 +7,6 @@ import httpx
 import pytest
 
 from interlock.client import rest
-from interlock.client.addresses import Addresses
 from interlock.client.errors import Away, Refused
 from interlock.client.rest import Rest
 
@@ -17,7 +16,7 @@ Answer = Callable[[httpx.Request], httpx.Response]
 def connected(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> Rest:
     """A client whose wire is a function; retries do not wait."""
     monkeypatch.setattr(rest, "RETRY_SECONDS_FIRST", 0)
-    found = Rest(Addresses("http://registry", "secret", "", ""))
+    found = Rest("http://registry", "secret")
     found._http = httpx.AsyncClient(
         base_url="http://registry", transport=httpx.MockTransport(answer), headers=found._http.headers
     )
