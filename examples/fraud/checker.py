@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from examples.fraud.comparison import Comparison
-from examples.fraud.stream import say
+from examples.fraud.orders import say
 
 REPORT_SECONDS: Final = 0.5
 POLL_ROWS_MAX: Final = 2_000

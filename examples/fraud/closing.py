@@ -6,12 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-RESIDENT_MEBIBYTES_MAX: Final = 3072
+from examples.fraud.features import NAMES
+from examples.fraud.seen import Seen
+
+AMOUNTS: Final = frozenset(name for name in NAMES if "amount" in name)
+RESIDENT_MEBIBYTES_MAX: Final = 3277  # 3.2 GiB
 REQUESTS_MIN: Final = 200_000
 BURST_PER_SECOND_MIN: Final = 10_000.0
 STEADY_PER_SECOND: Final = 2_000
 P99_MILLISECONDS_MAX: Final = 250.0
 SWITCH_SECONDS_MAX: Final = 2.0
+WINDOWS_LATE_MAX: Final = 2
+CASE_SECONDS_MAX: Final = 1.0
+RECALL_FALL: Final = 0.6
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Course:
     resident_mebibytes: float = 0.0
 
 
-def judge(report: Mapping[str, Any], course: Course) -> list[Row]:
+def judge(report: Mapping[str, Any], course: Course, seen: Seen) -> list[Row]:
     """Return the table's rows; the story came true if no row of it `holds` False."""
     requests = report["requests"]
     rows = [
@@ -56,7 +63,7 @@ def judge(report: Mapping[str, Any], course: Course) -> list[Row]:
             course.refused_state == "refused",
         ),
     ]
-    return [*rows, *_speeds(report, course), *_switches(report, course), _memory(course)]
+    return [*rows, *_speeds(report, course), *_switches(report, course), *_watched(seen), _memory(course)]
 
 
 def came_true(rows: Sequence[Row]) -> bool:
@@ -108,6 +115,45 @@ def _speeds(report: Mapping[str, Any], course: Course) -> list[Row]:
             f"at most {P99_MILLISECONDS_MAX:,.0f} ms",
             p99 <= P99_MILLISECONDS_MAX,
             figure=True,
+        ),
+    ]
+
+
+def _watched(seen: Seen) -> list[Row]:
+    """What the monitor and the auditor came to know, beside what is true of the simulated world."""
+    blamed = set(seen.blamed)
+    before, after = seen.recall_before or 0.0, seen.recall_after or 0.0
+    return [
+        Row("alarms before the world changed", str(seen.early_alarms), "0", seen.early_alarms == 0),
+        Row(
+            "drift blamed on",
+            ", ".join(seen.blamed) or "-",
+            "what follows from amounts, no more",
+            AMOUNTS <= blamed <= AMOUNTS | {"score"},
+        ),
+        Row(
+            "drift reported for",
+            f"window {seen.windows_late:+.1f} from the change",
+            f"at most {WINDOWS_LATE_MAX}",
+            seen.windows_late <= WINDOWS_LATE_MAX,
+        ),
+        Row(
+            "recall of v2, by the labels",
+            f"{before:.1%}, then {after:.1%}",
+            "falls by 40 % or more",
+            0 < after < RECALL_FALL * before,
+        ),
+        Row(
+            "one case",
+            f"explained in {seen.case_seconds:.2f} s; bundle {'verified' if seen.bundle_verified else 'refused'}",
+            f"at most {CASE_SECONDS_MAX:g} s; verified offline",
+            seen.case_complete and seen.bundle_verified and seen.case_seconds <= CASE_SECONDS_MAX,
+        ),
+        Row(
+            "audit log",
+            f"{seen.log_entries:,} entries, root {seen.log_root.removeprefix('sha256:')[:16]}…",
+            "verified, row by row",
+            seen.log_verified,
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""The first train: one endpoint, three versions, a quarter of a million card transactions, in three minutes.
+"""The train and its watchers: one endpoint, three versions, a quarter of a million card transactions, in minutes.
 
 `python -m examples.fraud.demo` starts a stack of its own under `.interlock/demo`, tells the story on real parts,
 prints the closing table, stops the stack, and ends with status 0 only if every promise was kept.
@@ -15,7 +15,9 @@ from typing import Final
 
 from examples.fraud.display import Display
 from examples.fraud.processes import REPOSITORY, Child, DemoFailed, environment, interlock
+from examples.fraud.stage import Stage
 from examples.fraud.story import Story
+from examples.fraud.watchers import WATCHING, Watchers
 from interlock.errors import InterlockError
 
 STORY_SECONDS_MAX: Final = 900.0
@@ -31,18 +33,25 @@ async def tell(home: Path, display: Display, *, keep: bool) -> bool:
     training = asyncio.create_task(_train(work))
     children: list[Child] = []
     try:
-        await interlock(home, "up", "--free-ports", quiet=False)
+        await interlock(home, "up", "--free-ports", quiet=False, settings=WATCHING)
         display.say("The stack is up: Kafka, PostgreSQL, Valkey, Ray Serve and the services, all on this machine.")
         await training
         display.say("Three versions are trained, and the stream is prepared.")
-        story = Story(home, work, display, children)
-        await story.prepare()
+        stage = Stage(home, work, display, children)
+        story, watchers = Story(stage), Watchers(stage)
+        await stage.prepare()
         await story.first_version()
         await story.better_version()
         await story.worse_version()
         await story.burst()
+        await watchers.world_changes()
+        await watchers.truth_arrives()
         await story.way_back()
-        return await story.closing()
+        await watchers.one_case()
+        await watchers.whole_record()
+        kept = await story.closing(watchers.seen)
+        await stage.close()
+        return kept
     finally:
         training.cancel()
         display.still()

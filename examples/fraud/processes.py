@@ -104,15 +104,18 @@ def environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, 
     return kept | {"INTERLOCK_HOME": str(home)} | dict(more or {})
 
 
-async def interlock(home: Path, *words: str, quiet: bool = True) -> str:
-    """Run a command of the command line and return what it printed. Raises DemoFailed with its error."""
+async def interlock(home: Path, *words: str, quiet: bool = True, settings: Mapping[str, str] | None = None) -> str:
+    """Run a command of the command line and return what it printed. Raises DemoFailed with its error.
+
+    `settings` are environment variables of the command, and of what it starts.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "interlock.cli",
         *words,
         cwd=REPOSITORY,
-        env=environment(home),
+        env=environment(home, settings),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE if quiet else None,
         stderr=asyncio.subprocess.PIPE if quiet else None,

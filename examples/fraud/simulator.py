@@ -2,7 +2,8 @@
 
 After Le Borgne, Siblini, Lebichot and Bontempi, *Reproducible Machine Learning for Credit Card Fraud Detection*
 (2022), chapter 3: customers and terminals lie in the plane; a customer buys at the terminals near him, at his own
-rate and for amounts around his own mean; and three patterns of fraud are laid over that. Everything is computed
+rate and for amounts around his own mean; and three patterns of fraud are laid over that. From `World.shift_day` on the
+world is another: prices have risen, and a fourth pattern appears that no model was trained on. Everything is computed
 on whole columns, so that half a million transactions take a few seconds; the seed decides every one of them.
 """
 
@@ -18,6 +19,10 @@ AMOUNT_BOUND = 220.0
 TERMINAL_DAYS = 28
 CARD_DAYS = 14
 CARD_AMOUNT_FACTOR = 5.0
+PRICE_FACTOR = 1.8
+PROBE_DAYS = 7
+PROBE_SHARE = 0.4
+PROBE_AMOUNT_FACTOR = 0.25
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -30,10 +35,12 @@ class World:
 
     customers: int = 5_000
     terminals: int = 10_000
-    days: int = 74
+    days: int = 84
+    shift_day: int = 72
     radius: float = 5.0
     terminals_compromised_per_day: int = 2
     cards_leaked_per_day: int = 3
+    cards_probed_per_day: int = 40
     seed: int = 20_221_101
 
 
@@ -42,7 +49,7 @@ class Transactions:
     """Columns of equal length, in order of time.
 
     `seconds` since the world began; `customer` and `terminal` as numbers from 0; `amount` in the currency of the
-    place; `scenario` is 0 for honest, 1 amount over the bound, 2 compromised terminal, 3 leaked card.
+    place; `scenario` is 0 for honest, 1 amount over the bound, 2 compromised terminal, 3 leaked card, 4 probed card.
     """
 
     seconds: Integers
@@ -120,7 +127,7 @@ def _terminals_near(customers: Floats, terminals: Floats, radius: float) -> tupl
 
 
 def _with_fraud(honest: Transactions, world: World, random: np.random.Generator) -> Transactions:
-    """Lay the three patterns over the honest transactions; a later pattern takes precedence, as in the book."""
+    """Lay the patterns over the honest transactions; a later pattern takes precedence, as in the book."""
     day, amount = honest.day, honest.amount.copy()
     scenario = np.where(amount > AMOUNT_BOUND, 1, 0)
     terminals = _hit(random, world.days, world.terminals, world.terminals_compromised_per_day, TERMINAL_DAYS)
@@ -129,7 +136,20 @@ def _with_fraud(honest: Transactions, world: World, random: np.random.Generator)
     leaked = cards[day, honest.customer] & (random.random(len(day)) < 1 / 3)
     amount[leaked] = np.round(amount[leaked] * CARD_AMOUNT_FACTOR, 2)
     scenario[leaked] = 3
+    _shift(world, random, day, honest.customer, amount, scenario)
     return Transactions(honest.seconds, honest.customer, honest.terminal, amount, scenario.astype(np.int64))
+
+
+def _shift(
+    world: World, random: np.random.Generator, day: Integers, customer: Integers, amount: Floats, scenario: Integers
+) -> None:
+    """Change the world from `shift_day` on: cards are probed with small amounts, and everything costs more."""
+    probed = _hit(random, world.days, world.customers, world.cards_probed_per_day, PROBE_DAYS)
+    later = day >= world.shift_day
+    hit = later & probed[day, customer] & (random.random(len(day)) < PROBE_SHARE) & (scenario == 0)
+    amount[hit] *= PROBE_AMOUNT_FACTOR
+    scenario[hit] = 4
+    amount[later] = np.round(amount[later] * PRICE_FACTOR, 2)
 
 
 def _hit(random: np.random.Generator, days: int, population: int, per_day: int, lasting_days: int) -> Flags:

@@ -3,36 +3,40 @@
 It reads orders on standard input, one JSON document a line, and says on standard output, in the same way, what it
 has done. `{"do": "schema", "id": 1042}` says what the requests are framed with; `{"do": "rate", "per_second": 2000,
 "phase": "s"}` sends at an even rate until the next order; `{"do": "burst", "count": 100000, "phase": "b"}` sends as
-fast as Kafka takes them; `{"do": "stop"}` ends it. Requests are dated with the moment they were due, so that a slow
-sender cannot hide a slow answer.
+fast as Kafka takes them; `{"do": "shift"}` goes on where the world has changed; `{"do": "label", "phase": "s"}` says
+the truth about all that was sent under a letter; `{"do": "stop"}` ends it. Requests are dated with the moment they
+were due, so that a slow sender cannot hide a slow answer.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import queue
-import sys
 import threading
 import time
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from confluent_kafka import KafkaError, Message, Producer
 
+from examples.fraud.labels import Labels, Sent
+from examples.fraud.orders import listen, say
 from examples.fraud.requests import Requests
 
 TICK_SECONDS: Final = 0.01
 REPORT_SECONDS: Final = 0.5
 BURST_ROWS: Final = 2_000
 BEHIND_ROWS_MAX: Final = 4_000
+LABEL_ROWS: Final = 1_000
 
 
 class Stream:
     """Sends the prepared requests in order, each once."""
 
-    def __init__(self, bootstrap: str, topic: str, requests: Requests, keys: list[bytes]) -> None:
+    def __init__(self, bootstrap: str, endpoint: str, requests: Requests, keys: list[bytes], labels: Labels) -> None:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -43,11 +47,16 @@ class Stream:
                 "on_delivery": self._delivered,
             }
         )
-        self._topic = topic
+        self._topic = f"{endpoint}.requests"
+        self._labels_topic = f"{endpoint}.labels"
+        self._labels = labels
         self._requests = requests
         self._keys = keys
+        self._journal: list[Sent] = []
         self.next_row = 0
+        self.sent = 0
         self.acknowledged = 0
+        self.labelled = 0
         self.failed = 0
 
     @property
@@ -67,8 +76,30 @@ class Stream:
                     break
                 except BufferError:
                     self._producer.poll(0.05)
+        self._journal.append(Sent(start, phase, due_milliseconds))
         self.next_row = stop
+        self.sent += count
         self._producer.poll(0)
+
+    def label(self, phase: str) -> Iterator[int]:
+        """Say the truth about what was sent under a letter, some thousand at a time; yield how many labels so far."""
+        parts = [part for part in self._journal if part.phase == phase]
+        count = 0
+        for key, value in self._labels.of(parts, int(time.time() * 1000)):
+            while True:
+                try:
+                    self._producer.produce(self._labels_topic, value, key, on_delivery=self._labelled)
+                    break
+                except BufferError:
+                    self._producer.poll(0.05)
+            count += 1
+            if count % LABEL_ROWS == 0:
+                yield count
+        yield count
+
+    def _labelled(self, error: KafkaError | None, _message: Message) -> None:
+        self.labelled += error is None
+        self.failed += error is not None
 
     def frame(self, schema_id: int) -> None:
         """Put the schema's id into every request's frame."""
@@ -108,9 +139,10 @@ class Pace:
         return ((self.began + numbers / self.per_second) * 1000).astype(np.int64)
 
 
-def run(stream: Stream, orders: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Carry out orders until one says stop."""
+def run(stream: Stream, orders: queue.SimpleQueue[dict[str, Any]], shifted: int) -> None:
+    """Carry out orders until one says stop; `shifted` is the row from which on the world has changed."""
     pace: Pace | None = None
+    labelling: Iterator[int] = iter(())
     reported = 0.0
     while True:
         order = _next(orders, TICK_SECONDS)
@@ -121,6 +153,10 @@ def run(stream: Stream, orders: queue.SimpleQueue[dict[str, Any]]) -> None:
                 stream.frame(int(order["id"]))
             elif order["do"] == "rate":
                 pace = Pace(order["per_second"], order["phase"], time.time()) if order["per_second"] else None
+            elif order["do"] == "shift":
+                stream.next_row = max(stream.next_row, shifted)
+            elif order["do"] == "label":
+                labelling = chain(labelling, stream.label(order["phase"]), _said_labelled(order["phase"]))
             else:
                 _burst(stream, int(order["count"]), order["phase"])
         now = time.time()
@@ -129,12 +165,19 @@ def run(stream: Stream, orders: queue.SimpleQueue[dict[str, Any]]) -> None:
             count = min(count, BEHIND_ROWS_MAX)
             stream.send(count, pace.phase, pace.dates(count))
             pace.sent += count
+        next(labelling, None)
         stream.poll()
         if now - reported >= REPORT_SECONDS:
             reported = now
-            say("sent", sent=stream.next_row, acknowledged=stream.acknowledged, left=stream.left)
+            say("sent", sent=stream.sent, acknowledged=stream.acknowledged, left=stream.left)
     stream.flush()
-    say("stopped", sent=stream.next_row, acknowledged=stream.acknowledged, failed=stream.failed)
+    say("stopped", sent=stream.sent, labelled=stream.labelled, acknowledged=stream.acknowledged, failed=stream.failed)
+
+
+def _said_labelled(phase: str) -> Iterator[int]:
+    """Report, when everything before it has been handed over, that a phase is labelled."""
+    say("labelled", phase=phase)
+    yield 0
 
 
 def _burst(stream: Stream, count: int, phase: str) -> None:
@@ -144,7 +187,7 @@ def _burst(stream: Stream, count: int, phase: str) -> None:
         rows = min(BURST_ROWS, last - stream.next_row)
         stream.send(rows, phase, np.full(rows, int(time.time() * 1000)))
     stream.flush()
-    say("burst", began=began, ended=time.time(), count=count, sent=stream.next_row)
+    say("burst", began=began, ended=time.time(), count=count, sent=stream.sent)
 
 
 def _next(orders: queue.SimpleQueue[dict[str, Any]], seconds: float) -> dict[str, Any] | None:
@@ -154,34 +197,23 @@ def _next(orders: queue.SimpleQueue[dict[str, Any]], seconds: float) -> dict[str
         return None
 
 
-def say(what: str, **facts: Any) -> None:
-    """Report on standard output."""
-    sys.stdout.write(json.dumps({"what": what, **facts}) + "\n")
-    sys.stdout.flush()
-
-
-def listen(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Take orders from standard input; its end is an order to stop, so that no stream outlives its demo."""
-    for line in sys.stdin:
-        orders.put(json.loads(line))
-    orders.put({"do": "stop"})
-
-
 def main() -> None:
     """Read the command line, encode the stream, carry out orders."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="stream.npz, as `examples.fraud.train` writes it")
     parser.add_argument("--bootstrap", required=True)
-    parser.add_argument("--topic", required=True)
+    parser.add_argument("--endpoint", required=True)
     arguments = parser.parse_args()
     with np.load(arguments.file) as content:
-        customers, columns = content["customer"], content["columns"]
+        customers, columns, fraud = content["customer"], content["columns"], content["fraud"]
+        shifted = int(content["shifted"])
     keys = [b"card-%d" % customer for customer in customers.tolist()]
-    stream = Stream(arguments.bootstrap, arguments.topic, Requests(columns), keys)
+    labels = Labels(arguments.endpoint, fraud, columns)
+    stream = Stream(arguments.bootstrap, arguments.endpoint, Requests(columns), keys, labels)
     say("ready", requests=stream.left)
     orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(orders,), daemon=True).start()
-    run(stream, orders)
+    run(stream, orders, shifted)
 
 
 if __name__ == "__main__":

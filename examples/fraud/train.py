@@ -1,7 +1,8 @@
 """Simulate the world, train three versions of the fraud model, and write the stream that they will score.
 
 `python -m examples.fraud.train FOLDER` writes `v1`, `v2` and `v3`, each a model repository ready to be pushed, and
-`stream.npz`, the transactions of the days that no version was trained on.
+`stream.npz`, the transactions of the days that no version was trained on: first those of the world as it was, then
+those of the world as it became.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ TEMPLATE: Final = Path(__file__).parent / "model" / "interlock.toml"
 HOLDOUT_DAYS: Final = (45, 48)
 STREAM_FIRST_DAY: Final = 48
 HOLDOUT_ROWS_MAX: Final = 5_000
+REFERENCE_DAYS: Final = (41, 48)
+REFERENCE_ROWS: Final = 8_000
 VECTORS: Final = 32
 
 
@@ -98,8 +101,10 @@ def answers(artifact: bytes, columns: Floats) -> Floats:
     return result
 
 
-def write_repository(folder: Path, recipe: Recipe, artifact: bytes, holdout: Floats, truth: Flags) -> None:
-    """Write one version's tree: manifest, artifact, self-test vectors and the data its gates are judged on."""
+def write_repository(
+    folder: Path, recipe: Recipe, artifact: bytes, holdout: Floats, truth: Flags, reference: Floats
+) -> None:
+    """Write one version's tree: manifest, artifact, vectors, what its gates are judged on, what traffic looks like."""
     folder.mkdir(parents=True, exist_ok=True)
     manifest = TEMPLATE.read_text(encoding="utf-8").replace("version = 1", f"version = {recipe.version}", 1)
     (folder / "interlock.toml").write_text(manifest, encoding="utf-8")
@@ -111,6 +116,10 @@ def write_repository(folder: Path, recipe: Recipe, artifact: bytes, holdout: Flo
         writer = csv.writer(file)
         writer.writerow([*NAMES, "fraud"])
         writer.writerows([*_plain(row), int(label)] for row, label in zip(holdout, truth, strict=True))
+    with (folder / "reference.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(NAMES)
+        writer.writerows(_plain(row) for row in reference)
 
 
 def _plain(row: Floats) -> list[float | bool]:
@@ -127,10 +136,34 @@ def holdout_rows(transactions: Transactions, rows_max: int = HOLDOUT_ROWS_MAX) -
     return np.asarray(random.permutation(np.concatenate([fraud, chosen])))
 
 
-def write_stream(file: Path, transactions: Transactions, columns: Floats) -> None:
-    """Write the days that follow: customer numbers, features and truth, in order of time."""
-    later = transactions.day >= STREAM_FIRST_DAY
-    np.savez(file, customer=transactions.customer[later], columns=columns[later], fraud=transactions.fraud[later])
+def reference_rows(transactions: Transactions) -> Integers:
+    """Choose what live traffic looks like: a week's transactions as they come, fraud as rare as it is."""
+    days = (transactions.day >= REFERENCE_DAYS[0]) & (transactions.day < REFERENCE_DAYS[1])
+    return np.random.default_rng(41).choice(np.flatnonzero(days), REFERENCE_ROWS, replace=False)
+
+
+def stream_rows(transactions: Transactions, shift_day: int) -> tuple[Integers, int]:
+    """Return the rows of the days that follow, in the order they are sent, and where those of the changed world begin.
+
+    A day of the world passes in seconds. So that a window of some seconds holds every hour and every weekday, as a
+    window of a week does in life, the days before the shift are shuffled, and so are those behind it.
+    """
+    random = np.random.default_rng(48)
+    day = transactions.day
+    before = random.permutation(np.flatnonzero((day >= STREAM_FIRST_DAY) & (day < shift_day)))
+    return np.concatenate([before, random.permutation(np.flatnonzero(day >= shift_day))]), len(before)
+
+
+def write_stream(file: Path, transactions: Transactions, columns: Floats, shift_day: int) -> None:
+    """Write the stream: customer numbers, features, truth, and where the world changes."""
+    rows, shifted = stream_rows(transactions, shift_day)
+    np.savez(
+        file,
+        customer=transactions.customer[rows],
+        columns=columns[rows],
+        fraud=transactions.fraud[rows],
+        shifted=np.int64(shifted),
+    )
 
 
 def prepare(folder: Path, world: World) -> None:
@@ -138,13 +171,14 @@ def prepare(folder: Path, world: World) -> None:
     transactions = simulate(world)
     columns = np.round(features(transactions), 6)
     folder.mkdir(parents=True, exist_ok=True)
-    write_stream(folder / "stream.npz", transactions, columns)
-    held = holdout_rows(transactions)
+    write_stream(folder / "stream.npz", transactions, columns, world.shift_day)
+    held, usual = holdout_rows(transactions), reference_rows(transactions)
     for recipe in RECIPES:
         days = (transactions.day >= recipe.days[0]) & (transactions.day < recipe.days[1])
         model = train(columns[days], transactions.fraud[days], recipe)
         artifact = to_onnx(model, recipe.version)
-        write_repository(folder / f"v{recipe.version}", recipe, artifact, columns[held], transactions.fraud[held])
+        target = folder / f"v{recipe.version}"
+        write_repository(target, recipe, artifact, columns[held], transactions.fraud[held], columns[usual])
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from examples.fraud.checker import schema_source
-from examples.fraud.stream import listen, say
+from examples.fraud.orders import listen, say
 
 VERSION_STEP: Final = 1_000_000_000
 KEYS: Final = 200

@@ -8,8 +8,9 @@ from typing import Any
 import fastavro
 import pytest
 
-from examples.fraud.closing import Course, Row, came_true, judge
+from examples.fraud.closing import AMOUNTS, Course, Row, came_true, judge
 from examples.fraud.comparison import Comparison
+from examples.fraud.seen import Seen
 from examples.fraud.train import TEMPLATE
 from interlock.codec.contract import result_schema
 from interlock.codec.framing import frame
@@ -135,11 +136,27 @@ REPORT: dict[str, Any] = {
     ],
 }
 COURSE = Course(60_000.0, 80_000.0, {"1": "d1", "2": "d2"}, "refused", "average_precision 0.67 against 0.80", 1_500.0)
+SEEN = Seen(
+    changed_at=100.0,
+    drift={
+        "window_start": "1970-01-01T00:01:40+00:00",
+        "features": [{"feature": name} for name in ("score", *sorted(AMOUNTS))],
+    },
+    recall_before=0.6,
+    recall_after=0.2,
+    labelled=20_000,
+    case_seconds=0.1,
+    case_complete=True,
+    bundle_verified=True,
+    log_verified=True,
+    log_entries=5_000,
+    log_root="sha256:" + "ab" * 32,
+)
 
 
 def test_the_table_holds_when_every_promise_is_kept() -> None:
     """No row is broken, and the figures are those of the report."""
-    rows = judge(REPORT, COURSE)
+    rows = judge(REPORT, COURSE, SEEN)
     assert all(row.holds is not False for row in rows)
     shown = {row.what: row.value for row in rows}
     assert shown["burst, events/s"] == "12,500"
@@ -173,12 +190,34 @@ def test_the_table_holds_when_every_promise_is_kept() -> None:
 )
 def test_the_table_breaks_when_one_promise_is_broken(change: dict[str, Any]) -> None:
     """Each promise is judged: breaking it alone breaks the table."""
-    assert any(row.holds is False for row in judge(REPORT | change, COURSE))
+    assert any(row.holds is False for row in judge(REPORT | change, COURSE, SEEN))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"early_alarms": 1},
+        {"drift": {}},
+        {"drift": {**SEEN.drift, "features": [{"feature": "amount"}]}},
+        {"drift": {**SEEN.drift, "features": [*SEEN.drift["features"], {"feature": "night"}]}},
+        {"drift": {**SEEN.drift, "window_start": "1970-01-01T00:01:51+00:00"}},
+        {"recall_after": 0.5},
+        {"recall_after": None},
+        {"case_seconds": 1.1},
+        {"case_complete": False},
+        {"bundle_verified": False},
+        {"log_verified": False},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_watchers_promises_break_the_table_too(change: dict[str, Any]) -> None:
+    """An alarm too many, a feature too many or too few, a bundle refused: each alone breaks the table."""
+    assert any(row.holds is False for row in judge(REPORT, COURSE, replace(SEEN, **change)))
 
 
 def test_a_third_version_that_passes_breaks_the_table() -> None:
     """The gate must refuse it."""
-    assert any(row.holds is False for row in judge(REPORT, replace(COURSE, refused_state="proven")))
+    assert any(row.holds is False for row in judge(REPORT, replace(COURSE, refused_state="proven"), SEEN))
 
 
 def test_a_missed_figure_is_told_and_a_broken_promise_breaks_the_story() -> None:
