@@ -12,7 +12,7 @@ from examples.fraud.train import STREAM_FIRST_DAY, reference_rows, stream_rows
 from interlock.codec import rows
 from interlock.schemas.events import LabelRecorded
 
-SMALL = World(customers=900, terminals=1_500, days=66, shift_day=58, radius=10, seed=5)
+SMALL = World(customers=900, terminals=1_500, days=66, shift_day=58, radius=10, cards_probed_per_day=8, seed=5)
 
 
 @pytest.fixture(scope="module")
