@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 
-.PHONY: help setup check test test-all demo up down bench generate lock clean
+.PHONY: jaeger help setup check test test-all demo up down bench generate lock clean
 
 help:            ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,14 @@ down: $(STAMP)   ## Stop the stack
 
 bench: $(STAMP)  ## Measure the lanes: a burst in events a second, the latency of a steady stream
 	$(BIN)/python -m tests.bench.bench_lane
+
+JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/interlock/jaeger/jaeger-all-in-one
+jaeger:          ## Build the real Jaeger from its Go modules (needs Go 1.26, takes minutes), to look at traces
+	@command -v go >/dev/null || \
+	  { echo "Jaeger is built from Go modules, and there is no 'go' on the PATH: install Go 1.26 or newer, then 'make jaeger' again."; exit 1; }
+	@mkdir -p $(dir $(JAEGER))
+	cd deploy/jaeger && go build -trimpath -ldflags "-s -w" -o $(JAEGER) github.com/jaegertracing/jaeger/cmd/all-in-one
+	@echo "Built $(JAEGER). How to run it, and to send it traces: docs/howto/trace-a-request.md"
 
 generate: $(STAMP) ## Write everything that is derived from schemas/ and settings
 	$(BIN)/python -m interlock.codegen

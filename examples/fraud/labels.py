@@ -1,7 +1,7 @@
 """The truth about what was sent, as it becomes known: labels for the endpoint's label topic.
 
-Most say it once. A few are said twice, a few are wrong at first and corrected, and some are about requests that
-nobody ever sent: what investigators and chargebacks are like.
+A third of the requests is looked into. Most labels say it once; a few are said twice, a few are wrong at first and
+corrected, and some are about requests that nobody ever sent: what investigators and chargebacks are like.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from examples.fraud.simulator import Flags, Floats, Integers
 from interlock.codec import rows
 from interlock.schemas.events import LabelRecorded
 
-TWICE_EVERY: Final = 100
-CORRECTED_EVERY: Final = 250
+LABELLED_EVERY: Final = 3
+TWICE_EVERY: Final = 99
+CORRECTED_EVERY: Final = 240
 UNKNOWN: Final = 50
 UNKNOWN_TRUTH: Final = False
 _AMOUNT: Final = NAMES.index("amount")
@@ -46,12 +47,14 @@ class Labels:
         for part in sent:
             for place, due in enumerate(part.due_milliseconds.tolist()):
                 row = part.start + place
+                if row % LABELLED_EVERY:
+                    continue
                 name, truth = f"{part.phase}{row:0{ID_DIGITS}d}", bool(self._fraud[row])
                 wrong_at_first = row % CORRECTED_EVERY == 0
                 yield self._label(row, name, due, truth ^ wrong_at_first, at_milliseconds, "investigation")
                 if wrong_at_first:
                     yield self._label(row, name, due, truth, at_milliseconds + 1, "chargeback")
-                elif row % TWICE_EVERY == 1:
+                elif row % TWICE_EVERY == 0:
                     yield self._label(row, name, due, truth, at_milliseconds, "investigation")
         for number in range(UNKNOWN):
             yield self._label(

@@ -156,7 +156,7 @@ def run(stream: Stream, orders: queue.SimpleQueue[dict[str, Any]], shifted: int)
             elif order["do"] == "shift":
                 stream.next_row = max(stream.next_row, shifted)
             elif order["do"] == "label":
-                labelling = chain(labelling, stream.label(order["phase"]), _said_labelled(order["phase"]))
+                labelling = chain(labelling, stream.label(order["phase"]), _said_labelled(stream))
             else:
                 _burst(stream, int(order["count"]), order["phase"])
         now = time.time()
@@ -174,9 +174,10 @@ def run(stream: Stream, orders: queue.SimpleQueue[dict[str, Any]], shifted: int)
     say("stopped", sent=stream.sent, labelled=stream.labelled, acknowledged=stream.acknowledged, failed=stream.failed)
 
 
-def _said_labelled(phase: str) -> Iterator[int]:
-    """Report, when everything before it has been handed over, that a phase is labelled."""
-    say("labelled", phase=phase)
+def _said_labelled(stream: Stream) -> Iterator[int]:
+    """Report, when everything before it has been handed over, how many labels that is in all."""
+    stream.flush()
+    say("labelled", labels=stream.labelled)
     yield 0
 
 

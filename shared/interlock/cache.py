@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from redis.exceptions import RedisError
 from interlock.errors import Transient
 
 LIVE_KEYS_MAX = 1000
+_LATE_TURNS = 3
+"""Turns that a loop which comes late to a bound still gives to an answer that may already lie in the socket."""
 
 
 class Cache:
@@ -19,19 +22,16 @@ class Cache:
 
     def __init__(self, url: str, seconds_max: float = 0.25, connections_max: int = 8) -> None:
         self._seconds_max = seconds_max
+        self._free = asyncio.Semaphore(connections_max)
         self._redis: redis.Redis = redis.Redis.from_url(
             url,
-            socket_timeout=seconds_max,
-            socket_connect_timeout=seconds_max,
+            # The bound is `bounded`'s; the driver's own is there for whoever forgets it.
+            socket_timeout=2 * seconds_max,
+            socket_connect_timeout=2 * seconds_max,
             max_connections=connections_max,
             health_check_interval=0,
             retry=None,
         )
-
-    @property
-    def redis(self) -> Any:
-        """The driver's client, for pipelined reads of features; its errors go through `bounded`."""
-        return self._redis
 
     async def put_live(self, name: str, value: dict[str, Any], ttl_seconds: float) -> None:
         """Keep a JSON object under `name` until it is `ttl_seconds` old."""
@@ -41,6 +41,15 @@ class Cache:
         """Return the objects whose names begin with `prefix` in the order of their names, at most LIVE_KEYS_MAX."""
         found: list[dict[str, Any]] = await self.bounded(self._get_live(prefix))
         return found
+
+    async def get_many(self, names: Sequence[str]) -> list[bytes | None]:
+        """Return what is kept under each name, in their order."""
+        found: list[bytes | None] = await self.bounded_late(self._redis.mget(names))
+        return found
+
+    def script(self, source: str) -> Script:
+        """Return a Lua script that runs on the server, as one step that nothing else comes between."""
+        return Script(self, self._redis.register_script(source))
 
     async def ping(self) -> None:
         """Return if the cache answers."""
@@ -58,6 +67,29 @@ class Cache:
         except (TimeoutError, RedisError, OSError) as error:
             raise Transient(f"The cache does not answer: {type(error).__name__}: {error}") from error
 
+    async def bounded_late(self, call: Any) -> Any:
+        """Await a driver call like `bounded`, but do not blame the cache where this process's own loop was late.
+
+        A loop that was busy beyond the bound sees the bound pass before it has looked into the socket.
+        """
+        async with self._free:
+            task = asyncio.ensure_future(call)
+            try:
+                await asyncio.wait({task}, timeout=self._seconds_max)
+                for _ in range(_LATE_TURNS):
+                    if not task.done():
+                        await asyncio.sleep(0)
+            finally:
+                if not task.done():
+                    task.cancel()  # the driver drops the connection: an answer that comes yet must meet nobody
+                await asyncio.wait({task})
+        if task.cancelled():
+            raise Transient(f"The cache does not answer within {self._seconds_max:g} s.")
+        try:
+            return task.result()
+        except (TimeoutError, RedisError, OSError) as error:
+            raise Transient(f"The cache does not answer: {type(error).__name__}: {error}") from error
+
     async def _get_live(self, prefix: str) -> list[dict[str, Any]]:
         pattern = "".join(f"[{letter}]" if letter in "*?[]\\" else letter for letter in prefix) + "*"
         names: list[bytes] = []
@@ -69,3 +101,15 @@ class Cache:
             return []
         values = await self._redis.mget(sorted(set(names)))
         return [msgspec.json.decode(value) for value in values if value is not None]
+
+
+class Script:
+    """One Lua script; the server is sent its text once, and again when it has forgotten it."""
+
+    def __init__(self, cache: Cache, script: Any) -> None:
+        self._cache = cache
+        self._script = script
+
+    async def __call__(self, keys: Sequence[bytes], arguments: Sequence[str | bytes] = ()) -> Any:
+        """Run it; raises Transient where the cache is away or slow, and then it may have run or not."""
+        return await self._cache.bounded_late(self._script(keys=keys, args=arguments))

@@ -31,6 +31,11 @@ class SystemClock:
         return time.monotonic()
 
 
+def whole_milliseconds(instant: datetime) -> datetime:
+    """Return the instant without what is finer than a millisecond: every writer then says the same number."""
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
 def milliseconds(instant: datetime) -> int:
     """Return an aware instant as whole milliseconds since the epoch (Avro's timestamp-millis)."""
     return round(instant.timestamp() * 1000)

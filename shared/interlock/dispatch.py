@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from interlock import telemetry
+from interlock import semconv, telemetry
 from interlock.cause import Cause
 from interlock.clock import Clock
 from interlock.codec import rows
@@ -60,16 +60,17 @@ class Dispatch:
         handler, needed = self._bound[record.topic][type(event)]
         envelope = headers.parse(record.headers)
         name = envelope.id or request_name(record.topic, record.partition, record.offset)
-        attributes: dict[str, Any] = {
-            "messaging.system": "kafka",
-            "messaging.operation.name": "process",
-            "messaging.operation.type": "process",
-            "messaging.destination.name": record.topic,
-            "messaging.kafka.offset": record.offset,
-            "messaging.message.id": name,
-            "interlock.event": type(event).__name__,
-        }
-        with telemetry.span(f"process {record.topic}", "consumer", envelope.traceparent, **attributes):
+        title, attributes = semconv.messaging(
+            "process",
+            "process",
+            record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            group=f"interlock.{self._service}",
+            message_id=name,
+        )
+        attributes[semconv.EVENT] = type(event).__name__
+        with telemetry.span(title, "consumer", envelope.traceparent, **attributes):
             cause = Cause(
                 event_id=name,
                 correlation_id=envelope.correlation_id or name,

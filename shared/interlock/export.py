@@ -73,7 +73,7 @@ def export(
 ) -> Exported:
     """Convert a pickled or joblib-saved estimator and write model.onnx, vectors.json and interlock.toml to a folder.
 
-    Gates and resources of a manifest that is already there are kept. The converted model is scored by the
+    Gates, profile and resources of a manifest that is already there are kept. The converted model is scored by the
     platform's own core on the sample and must agree with the estimator within `tolerance`. Raises
     Refusal(EXPORT_FAILED).
     """
@@ -314,7 +314,7 @@ def _before(folder: Path) -> dict[str, Any]:
         earlier = tomlkit.parse((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, tomlkit.exceptions.TOMLKitError):
         return {}
-    return {table: earlier[table] for table in ("gates", "resources") if table in earlier}
+    return {table: earlier[table] for table in ("gates", "profile", "resources") if table in earlier}
 
 
 def _tables(rows: list[dict[str, Any]]) -> Any:

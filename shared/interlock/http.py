@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from interlock import metrics, telemetry
+from interlock import metrics, semconv, telemetry
 from interlock.auth import Identity, Verifier, authorize
 from interlock.cause import Cause
 from interlock.errors import Code, Refusal, Transient
@@ -25,6 +26,7 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 BODY_BYTES_MAX = 64 * 1024 * 1024
 READY_SECONDS_MAX = 2.0
 IDEMPOTENCY_KEY_LETTERS_MAX = 200
+_UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds by those who watch
 
 Ready = Callable[[], Awaitable[None]]
 
@@ -203,20 +205,24 @@ def _health(ready: Sequence[Ready], seconds_max: float, stopping: asyncio.Event)
         """Say that the process's loop turns."""
         return {"status": "alive"}
 
-    @router.get("/readyz")
-    async def readyz(response: Response) -> dict[str, Any]:
-        """Say whether everything the service needs answers; 503 while something does not."""
-        checks = await asyncio.gather(*(_check(each, seconds_max) for each in ready))
-        waiting = [said for said in checks if said is not None]
+    @router.get("/readyz", response_model=None)
+    async def readyz(request: Request) -> Response:
+        """Say whether all that the service needs answers, 503 while something does not; `?verbose` in lines."""
+        said = await asyncio.gather(*(_check(each, seconds_max) for each in ready))
+        checks = [(_name(each), problem) for each, problem in zip(ready, said, strict=True)]
         if stopping.is_set():
-            waiting.append("the process is stopping")
-        response.status_code = 503 if waiting else 200
-        return {"status": "waiting" if waiting else "ready", "waiting_for": waiting}
+            checks.append(("process", "the process is stopping"))
+        waiting = [problem for _, problem in checks if problem is not None]
+        status = 503 if waiting else 200
+        if "verbose" in request.query_params:
+            return PlainTextResponse(_verbose(checks), status_code=status)
+        return JSONResponse({"status": "waiting" if waiting else "ready", "waiting_for": waiting}, status_code=status)
 
     @router.get("/metrics", response_class=Response)
-    async def exposition() -> Response:
-        """Give all metrics in Prometheus' text format."""
-        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+    async def exposition(request: Request) -> Response:
+        """Give all metrics in Prometheus' text format, or as OpenMetrics where the request accepts that."""
+        content, media_type = metrics.exposition(request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": media_type})
 
     return router
 
@@ -231,6 +237,19 @@ async def _check(ready: Ready, seconds_max: float) -> str | None:
     except TimeoutError:
         return f"{getattr(ready, '__qualname__', 'a check')} took longer than {seconds_max:g} s"
     return None
+
+
+def _name(ready: Ready) -> str:
+    """Return what a readiness check is called: `Keeper.ready` is keeper, and `postgres_ready` is postgres."""
+    parts = [part for part in getattr(ready, "__qualname__", "check").split(".") if part != "<locals>"]
+    named = parts[-2] if parts[-1] == "ready" and len(parts) > 1 else parts[-1].removesuffix("_ready")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", named).strip("_").lower()
+
+
+def _verbose(checks: Sequence[tuple[str, str | None]]) -> str:
+    """Return a line for each check, as Kubernetes' own health endpoints write them."""
+    lines = [f"[+]{name} ok" if said is None else f"[-]{name} failed: {said}" for name, said in checks]
+    return "\n".join([*lines, "readyz check " + ("failed" if any(said for _, said in checks) else "passed"), ""])
 
 
 class _Edge:
@@ -257,13 +276,19 @@ class _Edge:
             await send(message)
 
         start = asyncio.get_running_loop().time()
-        attributes = {"http.request.method": scope["method"], "url.path": scope["path"]}
         try:
-            with telemetry.span(f"{scope['method']}", kind="server", traceparent=traceparent, **attributes) as span:
+            if scope["path"] in _UNTRACED:
+                await self._app(scope, receive, answer)
+                return
+            title, attributes = semconv.http_server(scope["method"], scope["path"], scope["scheme"])
+            with telemetry.span(title, "server", traceparent, **attributes) as span:
                 scope["interlock.trace_id"] = telemetry.current_trace_id()
                 await self._app(scope, self._bounded(scope, receive), answer)
                 span.update_name(f"{scope['method']} {_route(scope)}")
-                span.set_attribute("http.response.status_code", status)
+                span.set_attribute(semconv.HTTP_ROUTE, _route(scope))
+                span.set_attribute(semconv.HTTP_STATUS, status)
+                if status >= 500:
+                    telemetry.failed(span, str(status))
         finally:
             metrics.HTTP_REQUESTS.labels(scope["method"], _route(scope), str(status)).inc()
             metrics.HTTP_SECONDS.labels(scope["method"], _route(scope)).observe(

@@ -21,6 +21,7 @@ __all__ = [
     "Gate",
     "Manifest",
     "Problem",
+    "ProfileData",
     "Resources",
     "VectorsFile",
 ]
@@ -78,6 +79,12 @@ class Resources(msgspec.Struct, frozen=True):
     memory_mib: int | None = None
 
 
+class ProfileData(msgspec.Struct, frozen=True):
+    """The data set that live traffic is compared with: rows as they are to be expected, labels not needed."""
+
+    data: str
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """A valid manifest; build one with `Manifest.parse` only."""
 
@@ -91,6 +98,7 @@ class Manifest(msgspec.Struct, frozen=True):
     vectors: VectorsFile
     gates: tuple[Gate, ...]
     resources: Resources
+    profile: ProfileData | None = None
 
     @property
     def signature(self) -> Signature:
@@ -101,6 +109,8 @@ class Manifest(msgspec.Struct, frozen=True):
     def files(self) -> tuple[str, ...]:
         """The paths in the tree that the manifest names, each once, the artifact first."""
         names = [self.artifact.path, self.vectors.path, *(gate.data for gate in self.gates)]
+        if self.profile is not None:
+            names.append(self.profile.data)
         return tuple(dict.fromkeys(names))
 
     @classmethod

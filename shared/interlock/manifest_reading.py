@@ -11,7 +11,15 @@ from typing import Any, Final
 import msgspec
 
 from interlock.manifest_lines import Lines, Path
-from interlock.signature import COLUMN_TYPES, OUTPUT_TYPES, RESERVED_INPUTS, RESERVED_OUTPUTS
+from interlock.signature import (
+    COLUMN_TYPES,
+    ONLINE_INPUTS_MAX,
+    ONLINE_PREFIX,
+    ONLINE_TYPES,
+    OUTPUT_TYPES,
+    RESERVED_INPUTS,
+    RESERVED_OUTPUTS,
+)
 
 FORMATS: Final = ("onnx", "xgboost", "lightgbm")
 #: Every metric, and whether more of it is better.
@@ -115,6 +123,21 @@ def _categories(value: Any) -> str | None:
     return None if len(set(value)) == len(value) else "names a category twice"
 
 
+def _online(value: Any) -> str | None:
+    """Check the table by itself; what it must be beside the input's other keys is a rule of its own."""
+    if not isinstance(value, dict):
+        return "must be a table, such as { default = 0.0, age_seconds_max = 3600.0 }"
+    if unknown := next((key for key in value if key not in ONLINE_KEYS), None):
+        return f"has the unknown key {unknown!r}{_suggestion(unknown, dict.fromkeys(ONLINE_KEYS))}"
+    age, default = value.get("age_seconds_max"), value.get("default", 0.0)
+    if age is None:
+        return "needs age_seconds_max: how old, in seconds, a value may be and still be used"
+    if _number(age) is not None or age <= 0:
+        return "has an age_seconds_max that is not a number of seconds above 0"
+    number = isinstance(default, bool) or _number(default) is None
+    return None if number else "has a default that is not a finite number"
+
+
 _NAME = _matching(
     _MODEL_NAME,
     "must begin with a small letter and hold only small letters, digits, _ and single -, at most 63 of them",
@@ -137,6 +160,7 @@ TABLES: Final[dict[str, dict[str, tuple[Check, bool]]]] = {
         "nullable": (_boolean, False),
         "categories": (_categories, False),
         "description": (_any_text, False),
+        "online": (_online, False),
     },
     "outputs": {
         "name": (_COLUMN, True),
@@ -157,14 +181,16 @@ TABLES: Final[dict[str, dict[str, tuple[Check, bool]]]] = {
         "output": (_text, False),
         "threshold": (_number, False),
     },
+    "profile": {"data": (_tree_path, True)},
     "resources": {
         "cpus": (_between(0.01, 256), False),
         "gpus": (_between(0.0, 64), False),
         "memory_mib": (_whole(64, 1 << 22), False),
     },
 }
+ONLINE_KEYS: Final = ("age_seconds_max", "default")
 _LISTS: Final = {"inputs": (True, INPUTS_MAX), "outputs": (True, OUTPUTS_MAX), "gates": (False, GATES_MAX)}
-_OPTIONAL: Final = frozenset({"resources"})
+_OPTIONAL: Final = frozenset({"profile", "resources"})
 
 
 def read(source: str, document: dict[str, Any], file: str, problems: list[Problem]) -> dict[str, Any]:
@@ -188,11 +214,12 @@ class _Reader:
         self._columns("inputs", lists["inputs"], RESERVED_INPUTS)
         self._columns("outputs", lists["outputs"], RESERVED_OUTPUTS)
         self._categories_where_text(lists["inputs"])
+        self._online_rules(lists["inputs"], lists["outputs"])
         self._ranges(lists["outputs"])
         self._gate_rules(lists["gates"], {row.get("name") for row in lists["outputs"]})
         model = {"description": "", **tables["model"]}
         rest = {name: tables[name] for name in ("artifact", "vectors", "resources")}
-        return {**model, **rest, **lists}
+        return {**model, **rest, **lists, "profile": tables["profile"] or None}
 
     def _say(self, path: Path, message: str) -> None:
         self._problems.append(Problem(self._file, self._lines.of(path), message))
@@ -254,6 +281,28 @@ class _Reader:
             if kind not in (None, "string") and "categories" in row:
                 self._say(("inputs", index, "categories"), f"categories go with type string only, not {kind}")
 
+    def _online_rules(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Check the inputs that are looked up, and make numbers of their defaults."""
+        looked_up = [(index, row) for index, row in enumerate(inputs) if "online" in row]
+        for index, row in looked_up:
+            place, kind, online = ("inputs", index, "online"), row.get("type"), row["online"]
+            default = online.get("default")
+            if kind == "string":
+                self._say(
+                    place, f"an online input is a number ({', '.join(ONLINE_TYPES)}); categories cannot be online"
+                )
+            elif default is None and not row.get("nullable"):
+                self._say(place, "an online input needs a default or nullable = true, for its value may be missing")
+            elif default is not None and (wrong := _misfit(kind, default)):
+                self._say(place, f"the default of an online input of type {kind} must be {wrong}, not {default!r}")
+            row["online"] = {key: float(number) for key, number in online.items()}
+        if len(looked_up) > ONLINE_INPUTS_MAX:
+            self._say(("inputs", looked_up[-1][0]), f"{len(looked_up)} online inputs; at most {ONLINE_INPUTS_MAX}")
+        for index, row in enumerate(outputs):
+            if looked_up and str(row.get("name", "")).startswith(ONLINE_PREFIX):
+                message = f"names that begin with {ONLINE_PREFIX} are given to the online inputs in results"
+                self._say(("outputs", index, "name"), message)
+
     def _ranges(self, rows: list[dict[str, Any]]) -> None:
         for index, row in enumerate(rows):
             if "minimum" in row and "maximum" in row and row["minimum"] > row["maximum"]:
@@ -274,6 +323,16 @@ class _Reader:
 
     def _given(self, table: str, index: int, key: str) -> bool:
         return key in self._document[table][index]
+
+
+def _misfit(kind: Any, default: float | bool) -> str | None:
+    """Return what a default would have to be, or None where it fits."""
+    if kind == "boolean":
+        return None if default in (0, 1) else "true or false"
+    if isinstance(default, bool):
+        return "a number"
+    whole = kind not in ("int", "long") or float(default).is_integer()
+    return None if whole else "a whole number"
 
 
 def _needed(table: str) -> str:

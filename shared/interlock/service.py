@@ -147,6 +147,7 @@ async def _live(
     host = await _until(stopping, _host(name, settings, uses, stopping))
     if host is None:
         return
+    service: Service | None = None
     try:
         service = await _until(stopping, _build(build, host))
         if service is not None:
@@ -217,8 +218,7 @@ async def _work(host: Host, service: Service) -> None:
         ready.append(consumer.ready)
     outward: list[Coroutine[Any, Any, None]] = []
     if host.pool is not None:
-        pool = host.pool
-        ready.append(lambda: postgres.check(pool))
+        ready.append(postgres.readiness(host.pool))
         publisher = TransactionalPublisher(settings, f"interlock.{service.name}.outbox")
         outward.append(
             Relay(

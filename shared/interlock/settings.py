@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SECRETS_FOLDER = Path("/run/secrets")
+"""Where containers find what must not stand in their environment: a file per setting, named like it in lower case."""
+
+
+def given(variable: str) -> str | None:
+    """Return what an environment variable says, or the file of its name in SECRETS_FOLDER; None without either."""
+    if variable in os.environ:
+        return os.environ[variable]
+    file = SECRETS_FOLDER / variable.lower()
+    return file.read_text().strip() if file.is_file() else None
+
 
 class PlatformSettings(BaseSettings):
     """The addresses and bounds that all services share; each service's own settings extend this."""
 
-    model_config = SettingsConfigDict(env_prefix="INTERLOCK_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="INTERLOCK_",
+        frozen=True,
+        extra="ignore",
+        secrets_dir=SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None,
+    )
 
     kafka_bootstrap_servers: str = Field(
         "127.0.0.1:9092", description="Kafka's bootstrap servers, host:port, comma-separated."

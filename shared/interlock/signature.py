@@ -31,20 +31,45 @@ RESERVED_OUTPUTS: Final = frozenset(
             "epoch",
         ),
         *("arm", "request_schema_id", "scored_at", "rejection", "dead_letter"),
+        *("features_age_milliseconds", "features_missing"),
     }
 )
+ONLINE_TYPES: Final = ("double", "float", "long", "int", "boolean")
+ONLINE_INPUTS_MAX: Final = 63
+"""The bits of `features_missing` that a long has room for."""
+ONLINE_PREFIX: Final = "online_"
+"""A result field of this name, and the input's behind it, holds the value that was looked up."""
 _TRUE: Final = frozenset({"true", "1", "yes"})
 _FALSE: Final = frozenset({"false", "0", "no"})
 
 
+class Online(msgspec.Struct, frozen=True):
+    """How a feature is looked up: how old a value may be, and what stands for one that is missing or older.
+
+    Without a default that is NaN.
+    """
+
+    age_seconds_max: float
+    default: float | None = None
+
+    @property
+    def stand_in(self) -> float:
+        """What is given to the model where there is no value to use."""
+        return math.nan if self.default is None else self.default
+
+
 class Input(msgspec.Struct, frozen=True):
-    """One feature: its name, its type, whether it may be missing, and the closed list of its categories."""
+    """One feature: its name, its type, whether it may be missing, and the closed list of its categories.
+
+    With `online` it is in no request: it is looked up by the request's key.
+    """
 
     name: str
     type: ColumnType
     nullable: bool = False
     categories: tuple[str, ...] | None = None
     description: str = ""
+    online: Online | msgspec.UnsetType = msgspec.UNSET  # unset, not None: signatures without it keep their bytes
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -66,6 +91,11 @@ class Signature(msgspec.Struct, frozen=True):
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
+
+    @property
+    def online(self) -> tuple[Input, ...]:
+        """The inputs that are looked up, in order."""
+        return tuple(declared for declared in self.inputs if declared.online)
 
     def to_json(self) -> str:
         """Return the signature as JSON, byte for byte the same for equal signatures."""
@@ -108,9 +138,12 @@ class Signature(msgspec.Struct, frozen=True):
 def number_of(declared: Input, value: Any) -> float:
     """Return one plain value (number, text, boolean, None) as the float that stands for it in a matrix.
 
-    Text is understood for every type, as data sets hold it; empty text is missing. Raises ValueError saying why.
+    Text is understood for every type, as data sets hold it; empty text is missing. A missing value of an online input
+    is its default, as it is in a lane. Raises ValueError saying why.
     """
     if value is None or (isinstance(value, str) and value == "") or (isinstance(value, float) and math.isnan(value)):
+        if declared.online:
+            return declared.online.stand_in
         if not declared.nullable:
             raise ValueError("is missing, and the input is not nullable")
         return math.nan

@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], help="a setting of the router, name=value")
     options = parser.parse_args()
     with (
-        _servers(options.home) as environment,
+        servers(options.home) as environment,
         rigs.schema_registry({rigs.REQUEST_SCHEMA_ID: request_schema("bench", SIGNATURE)}) as url,
     ):
         changes = {name: json.loads(value) for name, _, value in (each.partition("=") for each in options.set)}
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 @contextmanager
-def _servers(home: Path | None) -> Iterator[dict[str, str]]:
+def servers(home: Path | None) -> Iterator[dict[str, str]]:
     record = Home(home).record() if home is not None else None
     if record is not None:
         yield record["env"]

@@ -19,9 +19,14 @@ from tests.docs.blocks import Block, BlockFailed, Shell, blocks
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 HOWTO = ROOT / "docs" / "howto"
-TRIED_HOWTO = ("connect-a-client", "push-a-model", "roll-back", "dead-letters")
+TRIED_HOWTO = ("connect-a-client", "push-a-model", "roll-back", "dead-letters", "explain-a-decision")
 """In this order, each going on where the one before ended."""
-UNTRIED_HOWTO = {"grown-installation": "it needs servers of somebody else's"}
+UNTRIED_HOWTO = {
+    "grown-installation": "it needs servers of somebody else's",
+    "compose": "there is no container engine where the tests run",
+    "trace-a-request": "Jaeger takes minutes to build; tests/integration/tracing does what it says",
+    "online-features": "its endpoint has a model with such an input, which this newcomer has not",
+}
 
 BLOCK_SECONDS_MAX = 90.0
 RUN, DEMO, TARGETS, PICTURE = "bash", "bash demo", "text", "mermaid"
@@ -187,6 +192,7 @@ HOWTO_PRINTS = {
         "iris is back at version 1",
     ),
     "dead-letters": ("BAD_FRAMING", "flower-3", "1 of 1 requests are on their way again", "0 of 0 requests"),
+    "explain-a-decision": ("approved for iris", "^1$", "^Everything above holds.$", "^WRONG: "),
 }
 
 

@@ -17,14 +17,14 @@ import numpy as np
 from interlock.errors import Refusal
 from interlock.ids import digest_of, version_digest
 from interlock.manifest import Gate, Manifest
+from interlock.measures import measure
 from interlock.serving import formats, runtime, vectors
 from interlock.serving.runtime import LoadedModel
 from interlock.serving.sandbox import enter_phase
 from interlock.signature import Matrix, Signature
 from interlock_builder import dataset
-from interlock_builder.errors import BY_REASON, DIGEST_MISMATCH, FILE_MISSING
+from interlock_builder.errors import BY_REASON, DATA_INVALID, DIGEST_MISMATCH, FILE_MISSING
 from interlock_builder.gates import Champion, Judgement, Measured, judge
-from interlock_builder.measures import measure
 from interlock_builder.profile import profile
 
 TARGET: Final = "interlock_builder.bench:build"
@@ -162,9 +162,18 @@ class _Measuring:
         self._champion_answers: dict[str, Matrix | str] = {}
 
     def all(self, proof: vectors.Vectors) -> tuple[list[Judgement], dict[str, Any]]:
-        """Return every gate's judgement and the reference profile, on the largest data set or else on the vectors."""
+        """Return every gate's judgement and the reference profile.
+
+        It is taken on the data that the manifest names for it, else on the gates' largest, else on the vectors.
+        """
         judgements = [self._gate(gate) for gate in self._manifest.gates]
         enter_phase("profiling")
+        if self._manifest.profile is not None:
+            path = self._manifest.profile.data
+            inputs, outputs = self._answered(path, self._table(path))
+            if not len(inputs):
+                raise Refusal(DATA_INVALID, f"{path} has no rows to take a reference profile from.")
+            return judgements, profile(self._manifest.signature, inputs, outputs, path)
         source, inputs, outputs = self._manifest.vectors.path, proof.inputs, proof.outputs
         for path, (matrix, answer) in self._answers.items():
             if source not in self._answers or len(matrix) > len(inputs):

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from interlock.errors import Refusal
+from interlock.measures import Column
 from interlock.signature import Input, Matrix, Signature, number_of
 from interlock_builder.errors import DATA_INVALID
-from interlock_builder.measures import Column
 
 _LABEL_WORDS: Final = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _FIELD_CHARACTERS_MAX: Final = 65536

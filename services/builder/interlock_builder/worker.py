@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from interlock import metrics
+from interlock import metrics, semconv, telemetry
 from interlock.blobs import Blobs
 from interlock.cause import Cause
 from interlock.clock import Clock
@@ -61,7 +61,7 @@ class Worker:
                 await self._pause(self._settings.build_poll_seconds)
                 continue
             with contextlib.suppress(Lost):
-                await self._build(build)
+                await self._traced(build)
 
     async def _claim(self) -> Build | None:
         async with journal.unit(self._pool, Cause.start(_ACTOR), clock=self._clock) as unit:
@@ -74,6 +74,14 @@ class Worker:
             await unit.append(_stream(build), model.started(build, self._clock.now()))
         log.info("build.started", model=build.model, version=build.version, attempt=build.attempt)
         return build
+
+    async def _traced(self, build: Build) -> None:
+        """Build within a span of the trace that the push began; what comes of it goes on from there."""
+        title, attributes = semconv.pipeline(build.model, "BUILD", f"{build.model}/{build.version}/{build.attempt}")
+        attributes |= semconv.version(build.model, build.version, build.digest)
+        with telemetry.span(title, "internal", build.cause.traceparent, **attributes):
+            cause = msgspec.structs.replace(build.cause, traceparent=telemetry.current_traceparent())
+            await self._build(msgspec.structs.replace(build, cause=cause))
 
     async def _build(self, build: Build) -> None:
         begun = self._clock.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -27,10 +27,11 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct, frozen=True):
-    """Make the endpoint's topics."""
+    """Make the endpoint's topics; `again` where it is open, and lacks at most what is new in this release."""
 
     endpoint: str
     partitions: int
+    again: bool = False
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -115,12 +116,12 @@ def plan(
     return list(actions)
 
 
-def openings(rollouts: Iterable[Rollout]) -> list[Open]:
-    """Return the endpoints whose topics are still to be made."""
+def openings(rollouts: Iterable[Rollout], complete: Collection[str]) -> list[Open]:
+    """Return the endpoints whose topics are still to be made; `complete` names those that have all of them."""
     return [
-        Open(rollout.endpoint, rollout.partitions)
+        Open(rollout.endpoint, rollout.partitions, rollout.opened)
         for rollout in rollouts
-        if rollout.partitions is not None and not rollout.opened
+        if rollout.partitions is not None and not (rollout.opened and rollout.endpoint in complete)
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from interlock import metrics, semconv, telemetry
 from interlock.cause import Cause
 from interlock.clock import Clock
 from interlock.errors import Refusal, Transient
@@ -45,6 +46,9 @@ EnsureTopics = Callable[[str, int], Awaitable[None]]
 
 #: After a wake-up the event's transaction may not be committed yet: look so often at the busy pace.
 _TURNS_AFTER_WAKE: Final = 10
+
+#: As Ray Serve calls them.
+_STATES: Final = ("NOT_STARTED", "DEPLOYING", "DEPLOY_FAILED", "RUNNING", "UNHEALTHY", "DELETING")
 
 log = structlog.get_logger("interlock.deployer")
 
@@ -83,7 +87,9 @@ class Keeper:
         self._hands = asyncio.Semaphore(settings.actions_at_once_max)
         self._woken = asyncio.Event()
         self._turns_busy = 0
+        self._origins: dict[str, str] = {}
         self._waiting_since: dict[str, float] = {}
+        self._complete: set[str] = set()  # endpoints whose topics were looked at since this process began
         self._away: str | None = "nothing was looked at yet"
 
     def wake(self) -> None:
@@ -129,8 +135,11 @@ class Keeper:
     async def turn(self) -> bool:
         """Look once and do what is to be done; return whether looking again soon pays. Raises Transient."""
         rollouts = await self._store.rollouts()
-        problems = await self._act_on(openings(rollouts))  # needs no Ray, so it does not wait for it
+        self._origins = _origins(rollouts)
+        problems = await self._act_on(openings(rollouts, self._complete))  # needs no Ray, so it does not wait for it
         seen = self._seen(await self._control.status())
+        for state in _STATES:
+            metrics.APPLICATIONS.labels(state).set(sum(application.status == state for application in seen.values()))
         actions = plan(rollouts, seen, self._clock.now(), self._settings.deploy_seconds_max)
         problems += await self._act_on(actions)
         # Every action has had its turn; of what went wrong, a bug comes before a server that is away.
@@ -154,8 +163,26 @@ class Keeper:
         return seen
 
     async def _act(self, action: Action) -> None:
+        title, attributes, origin = self._told(action)
         async with self._hands:
-            await self._carry_out(action)
+            if origin is None:
+                await self._carry_out(action)
+                return
+            with telemetry.span(title, "internal", origin, **attributes):
+                await self._carry_out(action)
+
+    def _told(self, action: Action) -> tuple[str, semconv.Attributes, str | None]:
+        """Return name and attributes of an action's span, and the trace it goes on with, if it has any."""
+        match action:
+            case Start(application, name, version, digest):
+                title, attributes = semconv.pipeline(name, "DEPLOY", application)
+                return title, attributes | semconv.version(name, version, digest), self._origins.get(application)
+            case Prove(endpoint, name, version, digest, application):
+                title, attributes = semconv.pipeline(name, "WARM", application)
+                attributes |= semconv.version(name, version, digest, endpoint)
+                return title, attributes, self._origins.get(application)
+            case _:
+                return "", {}, None
 
     async def _carry_out(self, action: Action) -> None:
         match action:
@@ -183,9 +210,13 @@ class Keeper:
         try:
             await self._ensure_topics(action.endpoint, action.partitions)
         except Refusal as refusal:
-            # A person has to mend the topics; the other endpoints go on meanwhile.
-            raise Transient(f"The topics of {action.endpoint} cannot be made: {refusal}") from refusal
-        await self._record(action.endpoint, None, lambda r, now: model.opened(r, now, self._limits))
+            # A person has to mend the topics; the other endpoints go on meanwhile, and so does one that is open.
+            if not action.again:
+                raise Transient(f"The topics of {action.endpoint} cannot be made: {refusal}") from refusal
+            log.warning("deployer.topics_incomplete", endpoint=action.endpoint, detail=refusal.detail)
+        self._complete.add(action.endpoint)
+        if not action.again:
+            await self._record(action.endpoint, None, lambda r, now: model.opened(r, now, self._limits))
 
     async def _start(self, action: Start) -> None:
         registered = await self._store.version(action.model, action.version, action.digest)
@@ -245,6 +276,16 @@ class Keeper:
     async def _pause(self, seconds: float, until: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(until.wait(), seconds)
+
+
+def _origins(rollouts: Sequence[Rollout]) -> dict[str, str]:
+    """Return, by application, the trace that brought a version onto its way."""
+    return {
+        rollout.application(placement.version): placement.origin.traceparent
+        for rollout in rollouts
+        for placement in rollout.placements.values()
+        if placement.origin.traceparent is not None and placement.version in rollout.approvals
+    }
 
 
 def _origin(rollout: Rollout, version: int | None, otherwise: Cause) -> Cause:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from interlock import telemetry
 from interlock.errors import Refusal, Transient
 from interlock_deployer.errors import SCHEMA_REFUSED
 
@@ -49,7 +50,9 @@ class Subjects:
 
     async def _post(self, url: str, document: dict[str, Any]) -> dict[str, Any]:
         try:
-            response = await self._client.post(url, content=msgspec.json.encode(document))
+            place = httpx.URL(url)
+            with telemetry.calling("POST", place.host, place.port, "/subjects/{subject}/versions") as traced:
+                response = await self._client.post(url, content=msgspec.json.encode(document), headers=traced)
         except httpx.TransportError as error:
             raise Transient(f"The schema registry is away: {error or type(error).__name__}.") from error
         if response.status_code in (409, 422):

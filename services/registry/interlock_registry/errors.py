@@ -108,3 +108,17 @@ FILE_NOT_IN_TREE = Code(
     "Is it committed, and not ignored by .gitignore? `git ls-files` shows what is in the tree.",
 )
 PUSH_RACED = Code("PUSH_RACED", 409, "Another push moved the branch meanwhile", "Fetch, look, and push again.")
+AUDIT_UNWITNESSED = Code(
+    "AUDIT_UNWITNESSED",
+    409,
+    "Promotions wait until the audit log is witnessed again",
+    "See `interlock audit head`; bring the witness back, or let `interlock promote --wait` try again. A rollback"
+    " never waits.",
+)
+CONSOLE_FULL = Code(
+    "CONSOLE_FULL",
+    503,
+    "Too many console pages are being watched",
+    "Close some, or raise INTERLOCK_CONSOLE_VIEWERS_MAX.",
+)
+PAGE_UNKNOWN = Code("PAGE_UNKNOWN", 404, "The console has no such file", "Begin at /console.")

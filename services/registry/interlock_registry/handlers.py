@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+import msgspec
+
+from interlock import semconv, telemetry
 from interlock.errors import Refusal
 from interlock.manifest import Manifest
 from interlock.postgres.journal import Unit
@@ -15,6 +18,8 @@ from interlock.schemas.events import (
     BuildStarted,
     BuildSucceeded,
     DeployFailed,
+    DriftCleared,
+    DriftDetected,
     GateEvaluated,
     ModelCreated,
     RolledBack,
@@ -22,8 +27,10 @@ from interlock.schemas.events import (
     VersionDrained,
     VersionServing,
     VersionWarmed,
+    WitnessLost,
+    WitnessReturned,
 )
-from interlock.schemas.topics import BUILD_EVENTS, DEPLOY_EVENTS
+from interlock.schemas.topics import AUDIT_CHECKPOINTS, BUILD_EVENTS, DEPLOY_EVENTS, MONITOR_EVENTS
 from interlock_registry import approvals, errors, model, promotions, schema_registry, store, store_timeline
 from interlock_registry.model import Pushed, Version
 from interlock_registry.promotions import Endpoint
@@ -56,6 +63,7 @@ async def approve(name: str, number: int, endpoint_name: str, note: str, unit: U
     version = await find_version(connection, name, number)
     endpoint = await find_endpoint(connection, endpoint_name)
     actor, now = unit.cause.actor, unit.clock.now()
+    await _go_on_with(version, "approve", unit)
     for event in approvals.approve(version, endpoint, approver=actor, note=note, at=now):
         await _agree(connection, endpoint, version, replace=not await _settled(connection, endpoint))
         version = approvals.version_approved(version, event)
@@ -88,6 +96,8 @@ async def promote(endpoint_name: str, number: int, unit: Unit) -> dict[str, Any]
     connection = await store.begin(unit)
     endpoint = await find_endpoint(connection, endpoint_name)
     version = await find_version(connection, endpoint.model, number)
+    await _go_on_with(version, "promote", unit)
+    promotions.require_witness(await store.lost_witness(connection))
     event = promotions.promote(endpoint, version, actor=unit.cause.actor, at=unit.clock.now())
     await store.keep_endpoint(connection, promotions.version_promoted(endpoint, event))
     await _say(unit, event, endpoint.model)
@@ -160,6 +170,19 @@ async def on_deployment(event: VersionWarmed | VersionServing | RolledBack | Ver
     await store_timeline.note(connection, unit.cause.event_id, event, event.model)
 
 
+async def on_drift(event: DriftDetected | DriftCleared, unit: Unit) -> None:
+    """Keep in the timeline that a version's traffic no longer looks as it did, or does again."""
+    connection = await store.begin(unit)
+    await store_timeline.note(connection, unit.cause.event_id, event, event.model)
+
+
+async def on_witness(event: WitnessLost | WitnessReturned, unit: Unit) -> None:
+    """Keep whether the audit log is witnessed."""
+    connection = await store.begin(unit)
+    await store.keep_witness(connection, event)
+    await store_timeline.note(connection, unit.cause.event_id, event, None)
+
+
 async def find_version(connection: Connection, name: str, number: int) -> Version:
     """Return a version; raises Refusal(MODEL_UNKNOWN | VERSION_UNKNOWN)."""
     found = await store.version(connection, name, number)
@@ -200,6 +223,20 @@ async def _say(unit: Unit, event: Event, name: str) -> None:
     await store_timeline.note(unit.connection, event_id, event, name)
 
 
+async def _go_on_with(version: Version, word: str, unit: Unit) -> None:
+    """Put what the unit says into the version's own trace, which its push began; the command's own is linked to it.
+
+    So one trace tells a version's way from push to served, whoever takes the steps and however much later. Where the
+    push was not sampled, the command's own trace goes on.
+    """
+    origin = await store.origin(unit.connection, version.model, version.version)
+    if not telemetry.is_sampled(origin):
+        return
+    attributes = semconv.version(version.model, version.version, version.digest)
+    with telemetry.span(f"{word} {version.model}", "internal", origin, [unit.cause.traceparent], **attributes):
+        unit.cause = msgspec.structs.replace(unit.cause, traceparent=telemetry.current_traceparent())
+
+
 async def _agree(connection: Connection, endpoint: Endpoint, version: Version, *, replace: bool) -> None:
     signature = Manifest.parse(version.manifest).signature
     await schema_registry.agree(connection, endpoint.name, signature, replace=replace)
@@ -225,5 +262,13 @@ CONSUMES: Final[dict[str, dict[type[Event], Callable[..., Any]]]] = {
         RolledBack: on_deployment,
         VersionDrained: on_deployment,
         DeployFailed: on_deploy_failed,
+    },
+    MONITOR_EVENTS: {
+        DriftDetected: on_drift,
+        DriftCleared: on_drift,
+    },
+    AUDIT_CHECKPOINTS: {
+        WitnessLost: on_witness,
+        WitnessReturned: on_witness,
     },
 }

@@ -59,6 +59,23 @@ def endpoint_created(event: EndpointCreated) -> Endpoint:
     return Endpoint(event.endpoint, event.model, event.partitions, event.created_by, event.at)
 
 
+@dataclass(frozen=True)
+class LostWitness:
+    """Since when the audit log has no witness, and what is the matter with it."""
+
+    lost_at: datetime
+    detail: str
+
+
+def require_witness(lost: LostWitness | None) -> None:
+    """Return if the audit log is being witnessed; raises Refusal(AUDIT_UNWITNESSED): a promotion waits for that."""
+    if lost is not None:
+        since = lost.lost_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        raise Refusal(
+            errors.AUDIT_UNWITNESSED, f"Nobody has witnessed the audit log since {since}: {lost.detail}", since=since
+        )
+
+
 def promote(endpoint: Endpoint, version: Version, *, actor: str, at: datetime) -> VersionPromoted:
     """Decide on a promotion: only a proven version that somebody approved for this endpoint.
 

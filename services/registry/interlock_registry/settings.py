@@ -42,6 +42,8 @@ class Settings(PlatformSettings):
     timeline_poll_seconds: float = Field(
         1.0, gt=0, description="How often the timeline is read again where no notification came."
     )
+    console_seconds: float = Field(1.0, gt=0, description="How often a console page gets new figures.")
+    console_viewers_max: int = Field(20, gt=0, description="How many console pages may be watched at once.")
     timeline_waiters_max: int = Field(200, gt=0, description="How many readers may wait for the timeline at once.")
     endpoint_partitions_max: int = Field(256, gt=0, description="The most partitions that an endpoint may be given.")
     schema_bytes_max: int = Field(

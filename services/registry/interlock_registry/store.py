@@ -8,9 +8,9 @@ import msgspec
 
 from interlock.postgres.journal import Unit
 from interlock.postgres.pool import Connection
-from interlock.schemas.events import ModelCreated
+from interlock.schemas.events import ModelCreated, VersionRegistered, WitnessLost, WitnessReturned
 from interlock_registry.model import Version
-from interlock_registry.promotions import Endpoint
+from interlock_registry.promotions import Endpoint, LostWitness
 
 T = TypeVar("T")
 _JSON: Final = frozenset({"files", "gates", "approvals"})
@@ -25,6 +25,17 @@ _VERSION: Final = "SELECT * FROM versions WHERE model = $1 AND version = $2"
 _VERSIONS: Final = "SELECT * FROM versions WHERE model = $1 ORDER BY version"
 _ENDPOINT: Final = "SELECT * FROM endpoints WHERE name = $1"
 _ENDPOINTS: Final = "SELECT * FROM endpoints WHERE $1::text IS NULL OR model = $1 ORDER BY name"
+
+_KEEP_WITNESS: Final = """
+INSERT INTO witnesses (log, lost_at, detail, at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (log) DO UPDATE SET lost_at = excluded.lost_at, detail = excluded.detail, at = excluded.at
+WHERE witnesses.at <= excluded.at
+"""
+_LOST: Final = "SELECT lost_at, detail FROM witnesses WHERE lost_at IS NOT NULL ORDER BY lost_at LIMIT 1"
+_ORIGIN: Final = """
+SELECT traceparent FROM journal WHERE stream = $1 AND type = $2 AND event @> jsonb_build_object('version', $3::int)
+ORDER BY position LIMIT 1
+"""
 
 
 def _upsert(table: str, columns: tuple[str, ...], key: tuple[str, ...]) -> str:
@@ -54,6 +65,12 @@ async def begin(unit: Unit) -> Connection:
 async def models(connection: Connection, model: str | None = None) -> list[dict[str, Any]]:
     """Return every model, or the one named, with its newest version's number and how many it has."""
     return [dict(row) for row in await connection.fetch(_MODELS, model)]
+
+
+async def origin(connection: Connection, model: str, version: int) -> str | None:
+    """Return the trace context in which a version was registered, by its push."""
+    found: str | None = await connection.fetchval(_ORIGIN, model, VersionRegistered.TYPE, version)
+    return found
 
 
 async def keep_model(connection: Connection, event: ModelCreated) -> None:
@@ -91,6 +108,18 @@ async def endpoints(connection: Connection, model: str | None = None) -> list[En
 async def keep_endpoint(connection: Connection, kept: Endpoint) -> None:
     """Keep an endpoint as it now stands."""
     await connection.execute(_KEEP_ENDPOINT, *_write(kept, _ENDPOINT_COLUMNS))
+
+
+async def keep_witness(connection: Connection, event: WitnessLost | WitnessReturned) -> None:
+    """Keep whether the audit log's witness is lost; older news changes nothing."""
+    values = (event.at, event.detail) if isinstance(event, WitnessLost) else (None, "")
+    await connection.execute(_KEEP_WITNESS, event.log, *values, event.at)
+
+
+async def lost_witness(connection: Connection) -> LostWitness | None:
+    """Return since when and why a witness of the audit log is lost, or None."""
+    row = await connection.fetchrow(_LOST)
+    return None if row is None else LostWitness(row["lost_at"], row["detail"])
 
 
 def _read(row: Any, kind: type[T]) -> T:

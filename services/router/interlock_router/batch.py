@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +16,10 @@ from interlock.codec.framing import HEADER_BYTES, unframe
 from interlock.codec.plan import Plan
 from interlock.errors import Poison, Reason
 from interlock.signature import Matrix, Signature
+from interlock_router.features import Joined, Used, nothing_known
 from interlock_router.model import Rows
+
+_OFFSET = attrgetter("offset")
 
 Plans = Callable[[int], Awaitable[Plan | None]]
 
@@ -57,6 +62,12 @@ class Batch:
     schema_ids: npt.NDArray[np.int64]
     groups: list[Group] = field(default_factory=list)
     rejections: dict[int, Rejection] = field(default_factory=dict)
+    joined: Joined | None = None  # what was looked up; None where no version asked for it
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """The requests' offsets."""
+        return np.fromiter(map(_OFFSET, self.records), dtype=np.int64, count=len(self.records))
 
     @property
     def good(self) -> Rows:
@@ -72,16 +83,26 @@ class Batch:
         records, request_ids = self.records, self.request_ids
         return [key if (key := records[row].key) is not None else request_ids[row] for row in rows.tolist()]
 
+    def used(self, signature: Signature) -> Used:
+        """Return the online inputs as a version is given them: defaults, where nothing was looked up."""
+        known = self.joined if self.joined is not None else nothing_known(len(self.records), 0)
+        return known.used(signature)
+
     def matrix(self, signature: Signature, rows: Rows) -> tuple[Matrix, Rows, dict[int, Rejection]]:
-        """Return the features of the rows as a version wants them.
+        """Return the features of the rows as a version wants them, online inputs as they were looked up.
 
         The matrix is float64 (rows, inputs); beside it the rows that it holds, and a rejection for each row that
         lacks a feature that the version cannot do without.
         """
         whole = np.full((len(self.records), len(signature.inputs)), np.nan)
+        if signature.online:
+            places = [index for index, each in enumerate(signature.inputs) if each.online]
+            whole[:, places] = self.used(signature).values
         lacking: dict[int, Rejection] = {}
         for group in self.groups:
             for index, wanted in enumerate(signature.inputs):
+                if wanted.online:
+                    continue
                 found = group.columns.feature(wanted.name, wanted.categories)
                 if found is not None:
                     whole[group.rows, index] = found[0]

@@ -13,23 +13,30 @@ from typing import Any
 import numpy as np
 import structlog
 
-from interlock import metrics, telemetry
+from interlock import metrics
 from interlock.backoff import Backoff
-from interlock.clock import Clock, milliseconds
+from interlock.clock import Clock, milliseconds, whole_milliseconds
 from interlock.errors import Transient
 from interlock.kafka.partition import PartitionReader, TopicPartition
 from interlock.kafka.replay import REPLAY_OF
 from interlock.kafka.transaction import Fenced, Outgoing, PartitionTransactions, Record
 from interlock.schemas import endpoint_topic
-from interlock.schemas.topics import ENDPOINT_DEAD_LETTERS, ENDPOINT_RESULTS
+from interlock.schemas.topics import (
+    ENDPOINT_BATCHES,
+    ENDPOINT_DEAD_LETTERS,
+    ENDPOINT_OBSERVATIONS,
+    ENDPOINT_RESULTS,
+)
 from interlock_router.batch import Batch, read
 from interlock_router.dead_letters import dead_letters
 from interlock_router.errors import RouteMoved
 from interlock_router.live import Live
 from interlock_router.model import Routes
+from interlock_router.observe import Stretch, batches_answered, begin, observations
 from interlock_router.results import ResultEncoder
 from interlock_router.score import Scored, Scorer
 from interlock_router.settings import Settings
+from interlock_router.trace import BatchTrace
 from interlock_router.writer_schemas import WriterSchemas
 
 CLOSE_SECONDS_MAX = 2.0
@@ -57,10 +64,11 @@ class Parts:
 class _Work:
     """A scored batch on its way to its transaction."""
 
+    stretch: Stretch
     batch: Batch
     scored: Scored
     scored_at: datetime
-    traceparent: str | None
+    trace: BatchTrace
 
 
 class Lane:
@@ -73,6 +81,8 @@ class Lane:
         self._settings = parts.settings
         self._results = endpoint_topic(ENDPOINT_RESULTS, endpoint)
         self._dead_letters = endpoint_topic(ENDPOINT_DEAD_LETTERS, endpoint)
+        self._observations = endpoint_topic(ENDPOINT_OBSERVATIONS, endpoint)
+        self._batches = endpoint_topic(ENDPOINT_BATCHES, endpoint)
         self._stopping = asyncio.Event()
         self._log = log.bind(topic=source.topic, partition=source.partition)
 
@@ -110,23 +120,23 @@ class Lane:
         )
         reader = PartitionReader(self._settings, self.source, self._settings.fetch_bytes_max)
         try:
-            await transactions.start((self._results, self._dead_letters))
+            await transactions.start((self._results, self._dead_letters, self._observations, self._batches))
             offset = await self._parts.committed(self.source)
             await reader.start(offset, self._settings.transaction_seconds_max)
             self._log.info("lane.started", offset=offset)
-            await self._work(transactions, reader)
+            await self._work(transactions, reader, offset)
         finally:
             await transactions.discard(CLOSE_SECONDS_MAX)
             await reader.close()
 
-    async def _work(self, transactions: PartitionTransactions, reader: PartitionReader) -> None:
+    async def _work(self, transactions: PartitionTransactions, reader: PartitionReader, offset: int | None) -> None:
         """Take and score in one task, commit in another; the slots bound how far the first may run ahead."""
         slots = asyncio.Semaphore(self._settings.batches_in_flight_max)
         scored: asyncio.Queue[_Work | None] = asyncio.Queue(self._settings.batches_in_flight_max + 1)
         idle = asyncio.Event()
         idle.set()
         tasks = [
-            asyncio.create_task(self._take_all(reader, slots, idle, scored)),
+            asyncio.create_task(self._take_all(reader, offset, slots, idle, scored)),
             asyncio.create_task(self._commit_all(transactions, slots, idle, scored)),
         ]
         try:
@@ -142,6 +152,7 @@ class Lane:
     async def _take_all(
         self,
         reader: PartitionReader,
+        behind_last: int | None,
         slots: asyncio.Semaphore,
         idle: asyncio.Event,
         scored: asyncio.Queue[_Work | None],
@@ -149,7 +160,8 @@ class Lane:
         """Take what there is and score it.
 
         Under backlog one batch is scored while another commits. Without, the next is taken when the last is committed:
-        taken earlier it would only be smaller, and whatever came after it would wait for two commits.
+        taken earlier it would only be smaller, and whatever came after it would wait for two commits. Every batch
+        begins behind the last one, the first where the commits stand: so its observation leaves no gap.
         """
         taken_at, behind = float("-inf"), False
         while not self._stopping.is_set():
@@ -158,7 +170,7 @@ class Lane:
                 await idle.wait()
             await self._rest(taken_at + self._settings.batch_interval_seconds - self._parts.clock.monotonic())
             taken = await reader.take(self._settings.poll_seconds, self._settings.batch_rows_max)
-            taken_at = self._parts.clock.monotonic()
+            taken_at, taken_moment = self._parts.clock.monotonic(), self._parts.clock.now()
             if taken is None:
                 slots.release()
                 continue
@@ -168,40 +180,33 @@ class Lane:
                 if index:
                     await slots.acquire()
                 next_offset = taken.next_offset if index == len(pieces) - 1 else piece[-1].offset + 1
-                work = await self._score(piece, next_offset)
+                from_offset = begin(behind_last, piece[0].offset)
+                work = await self._score(piece, Stretch(self.source, from_offset, next_offset, taken_moment))
+                behind_last = next_offset
                 if work is None:
                     break  # stopped while a server was away: this batch was never begun
                 idle.clear()
                 await scored.put(work)
         await scored.put(None)
 
-    async def _score(self, records: Sequence[Any], next_offset: int) -> _Work | None:
+    async def _score(self, records: Sequence[Any], stretch: Stretch) -> _Work | None:
         """Read and score a batch by the route as it stands; None when stopped while waiting for a server."""
-        links = [
-            value.decode("ascii", "replace")
-            for record in records[: self._settings.trace_links_max]
-            for value in _traceparent(record)
-        ]
-        with telemetry.span(
-            "lane.score",
-            "consumer",
-            links=links,
-            endpoint=self._endpoint,
-            partition=self.source.partition,
-            rows=len(records),
-        ):
-            with metrics.LANE_SECONDS.labels(self._endpoint, "read").time():
-                batch = await self._read(records, next_offset)
-            while batch is not None:
-                table = self._parts.routes.of(self._endpoint)
-                try:
-                    with metrics.LANE_SECONDS.labels(self._endpoint, "score").time():
-                        scored = await self._parts.scorer.score(batch, table, partial(self._has_moved, table))
-                except RouteMoved:
-                    if self._stopping.is_set():
-                        return None
-                    continue
-                return _Work(batch, scored, self._parts.clock.now(), telemetry.current_traceparent())
+        settings = self._settings
+        trace = BatchTrace(
+            self._endpoint, self.source, settings.group, records, stretch.taken_at, settings.trace_links_max
+        )
+        with trace.stage("read"):
+            batch = await self._read(records, stretch.next_offset)
+        while batch is not None:
+            table = self._parts.routes.of(self._endpoint)
+            try:
+                with trace.stage("score"):
+                    scored = await self._parts.scorer.score(batch, table, partial(self._has_moved, table))
+            except RouteMoved:
+                if self._stopping.is_set():
+                    return None
+                continue
+            return _Work(stretch, batch, scored, whole_milliseconds(self._parts.clock.now()), trace)
         return None
 
     async def _read(self, records: Sequence[Any], next_offset: int) -> Batch | None:
@@ -223,10 +228,7 @@ class Lane:
         scored: asyncio.Queue[_Work | None],
     ) -> None:
         while (work := await self._next(transactions, scored)) is not None:
-            with (
-                telemetry.span("lane.commit", "producer", traceparent=work.traceparent, endpoint=self._endpoint),
-                metrics.LANE_SECONDS.labels(self._endpoint, "commit").time(),
-            ):
+            with work.trace.committing(work.batch.next_offset, work.scored):
                 await transactions.commit(self._outgoing(work), work.batch.next_offset, milliseconds(work.scored_at))
             slots.release()
             if scored.empty():
@@ -242,15 +244,20 @@ class Lane:
         return await scored.get()
 
     def _outgoing(self, work: _Work) -> list[Outgoing]:
-        """Encode the results of a batch, and its dead letters if there are any."""
-        batch, scored = work.batch, work.scored
+        """Encode the results of a batch, what is told of it to those who watch, and its dead letters if it has any."""
+        stretch, batch, scored, at = work.stretch, work.batch, work.scored, work.scored_at
         encoder = ResultEncoder(scored.table, self.source.topic, self.source.partition, work.scored_at)
         values = encoder.encode(batch, scored.answers, scored.rejected)
         records: list[Record] = [
             (record.key, value, _traces(record) if record.headers else _NO_HEADERS)
             for record, value in zip(batch.records, values, strict=True)
         ]
-        outgoing = [Outgoing(self._results, records)]
+        columns_bytes_max, trace = self._settings.observation_columns_bytes_max, work.trace.traceparent
+        outgoing = [
+            Outgoing(self._results, records),
+            Outgoing(self._observations, observations(stretch, batch, scored, at, columns_bytes_max, trace)),
+            Outgoing(self._batches, batches_answered(stretch, batch, scored, values, at, trace)),
+        ]
         if scored.rejected:
             letters = dead_letters(
                 batch, scored.table, self.source.topic, self.source.partition, scored.rejected, work.scored_at
@@ -299,10 +306,6 @@ def _pieces(records: Sequence[Any], bytes_max: int) -> Iterator[Sequence[Any]]:
             start, size = index, 0
         size += length
     yield records[start:]
-
-
-def _traceparent(record: Any) -> list[bytes]:
-    return [value for name, value in record.headers if name == "traceparent" and value]
 
 
 def _traces(record: Any) -> list[tuple[str, bytes]]:

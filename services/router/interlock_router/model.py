@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from interlock.codec.contract import RESULT_FIELDS_AFTER, RESULT_FIELDS_BEFORE
+from interlock.codec.contract import RESULT_FIELDS_AFTER, RESULT_FIELDS_BEFORE, RESULT_FIELDS_ONLINE
 from interlock.schemas.events import Route
-from interlock.signature import Signature
+from interlock.signature import ONLINE_PREFIX, Signature
 
 WEIGHTS = 10_000
 """The weights of a route's arms sum up to this."""
@@ -43,6 +43,12 @@ class RouteTable:
     arms: tuple[Arm, ...]
     result_schema_id: int
     outputs: tuple[str, ...]  # the outputs that the result schema has room for, in its order
+    online: tuple[str, ...] = ()  # the online inputs that it has room for, likewise
+
+    @property
+    def looks_up(self) -> bool:
+        """Say whether any version has online inputs."""
+        return any(arm.signature.online for arm in self.arms)
 
     def split(self, keys: Sequence[bytes]) -> list[tuple[Arm, Rows]]:
         """Return which rows each arm answers: by hash of the key, so that a key keeps its arm; rows stay in order."""
@@ -75,20 +81,26 @@ def route_table(route: Route) -> RouteTable:
         )
         for each in route.arms
     )
-    return RouteTable(
-        route.endpoint, route.epoch, arms, route.result_schema_id, _outputs_of(json.loads(route.result_schema))
-    )
+    outputs, online = _answers_of(json.loads(route.result_schema))
+    return RouteTable(route.endpoint, route.epoch, arms, route.result_schema_id, outputs, online)
 
 
-def _outputs_of(schema: Any) -> tuple[str, ...]:
-    """Return the outputs of a result schema, after checking that the rest of it is the envelope we write."""
+def _answers_of(schema: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return a result schema's outputs and online inputs, after checking that the rest is the envelope we write."""
     names = tuple(each["name"] for each in schema["fields"])
     before, after = len(RESULT_FIELDS_BEFORE), len(RESULT_FIELDS_AFTER)
     if names[:before] != RESULT_FIELDS_BEFORE or names[len(names) - after :] != RESULT_FIELDS_AFTER:
         raise ValueError("the result schema does not have the envelope of results")
-    if any(each["type"] != ["null", "double"] for each in schema["fields"][before : len(names) - after]):
+    middle = names[before : len(names) - after]
+    outputs, online = middle, ()
+    if middle[-len(RESULT_FIELDS_ONLINE) :] == RESULT_FIELDS_ONLINE:
+        values = middle[: -len(RESULT_FIELDS_ONLINE)]
+        first = next((place for place, name in enumerate(values) if name.startswith(ONLINE_PREFIX)), len(values))
+        outputs, online = values[:first], tuple(name.removeprefix(ONLINE_PREFIX) for name in values[first:])
+    doubles = len(outputs) + len(online)
+    if any(each["type"] != ["null", "double"] for each in schema["fields"][before : before + doubles]):
         raise ValueError("the outputs of a result schema are nullable doubles")
-    return names[before : len(names) - after]
+    return outputs, online
 
 
 class Routes:

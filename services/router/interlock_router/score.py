@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import structlog
 
+from interlock import metrics
 from interlock.backoff import Backoff
 from interlock.clock import Clock
 from interlock.errors import InterlockError, Reason, Transient
@@ -19,6 +20,7 @@ from interlock.serving.runtime import bad_rows
 from interlock.signature import Matrix
 from interlock_router.batch import Batch, Rejection
 from interlock_router.errors import RouteMoved, WrongVersion
+from interlock_router.features_store import Lookup
 from interlock_router.model import Arm, RouteTable, Rows, parts_of
 from interlock_router.results import Answer, Rejected
 from interlock_router.settings import Settings
@@ -60,14 +62,15 @@ _REASONS: dict[type[InterlockError], Reason] = {
 class Scorer:
     """Scores batches for all lanes of a process; knows which versions are just being searched for failing rows."""
 
-    def __init__(self, settings: Settings, serving: Serving, clock: Clock) -> None:
+    def __init__(self, settings: Settings, serving: Serving, clock: Clock, features: Lookup | None = None) -> None:
         self._settings = settings
         self._serving = serving
         self._clock = clock
+        self._features = features
         self._searching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def score(self, batch: Batch, table: RouteTable, moved: Callable[[], bool]) -> Scored:
-        """Score a batch by the route, all its versions at once.
+        """Score a batch by the route, all its versions at once, after one look-up of what is online.
 
         Waits while a version is away, for as long as the route stands: raises RouteMoved as soon as `moved` says that
         it does not. A version that fails is asked again, then in parts, until the rows at fault are alone.
@@ -75,6 +78,9 @@ class Scorer:
         scored = Scored(table)
         scored.rejected = [Rejected(row, rejection, None) for row, rejection in batch.rejections.items()]
         good = batch.good
+        if self._features is not None and table.looks_up:
+            with metrics.LANE_SECONDS.labels(table.endpoint, "features").time():
+                batch.joined = await self._features.join(table.endpoint, batch, good)
         groups = [(arm, good[rows]) for arm, rows in table.split(batch.keys(good))] if good.size else []
         parts = await _all(self._score_arm(batch, arm, rows, moved) for arm, rows in groups)
         for answers, rejected in parts:
@@ -155,7 +161,7 @@ class _Search:
         self._matrix = matrix
         self._moved = moved
         self._died = False
-        self.outputs: list[tuple[Rows, Matrix]] = []
+        self.outputs: list[tuple[Rows, Matrix, Matrix]] = []  # rows, features, outputs
         self.failed: list[tuple[int, Rejection]] = []
 
     async def run(self) -> None:
@@ -182,7 +188,7 @@ class _Search:
             self._died = _is_death(failure)
             return failure
         self._died = False
-        self.outputs.append((self._rows[places], outputs))
+        self.outputs.append((self._rows[places], matrix, outputs))
         return None
 
     async def _divide(self, places: Rows, failure: InterlockError, deadline: float) -> None:
@@ -224,19 +230,19 @@ def _is_death(failure: InterlockError) -> bool:
     return isinstance(failure, (ModelDied, ModelTimedOut))
 
 
-def _check(arm: Arm, rows: Rows, outputs: Matrix, rejected: list[Rejected]) -> Answer | None:
+def _check(arm: Arm, rows: Rows, features: Matrix, outputs: Matrix, rejected: list[Rejected]) -> Answer | None:
     """Set apart the rows whose outputs are not finite or leave the range that the signature promises."""
     outputs = np.asarray(outputs, dtype=np.float64)
     not_finite, out_of_range = bad_rows(outputs, arm.signature)
     bad = not_finite | out_of_range
     if not bad.any():
-        return Answer(arm, rows, outputs)
+        return Answer(arm, rows, outputs, features)
     for place in np.flatnonzero(bad).tolist():
         reason = Reason.MODEL_NOT_FINITE if not_finite[place] else Reason.MODEL_OUT_OF_RANGE
         rejected.append(
             Rejected(int(rows[place]), Rejection(reason, f"the model answered {outputs[place].tolist()}"), arm)
         )
-    return Answer(arm, rows[~bad], outputs[~bad]) if not bad.all() else None
+    return Answer(arm, rows[~bad], outputs[~bad], features[~bad]) if not bad.all() else None
 
 
 def _shape(outputs: object) -> str:

@@ -26,6 +26,12 @@ class Settings(PlatformSettings):
         2, ge=2, description="Batches of one lane at work: one commits, the others are being scored."
     )
     request_bytes_max: int = Field(1024 * 1024, gt=0, description="A larger request becomes a dead letter (TOO_LARGE).")
+    observation_columns_bytes_max: int = Field(
+        8 * 1024 * 1024,
+        ge=0,
+        description="A batch whose features take more as columns is observed in sketches: a tenth of the bytes, "
+        "at many times the work.",
+    )
     fetch_bytes_max: int = Field(
         2 * 1024 * 1024, gt=0, description="The most bytes of one partition that one fetch brings."
     )
@@ -64,6 +70,31 @@ class Settings(PlatformSettings):
     schema_request_seconds_max: float = Field(
         5.0, gt=0, description="How long one question to the schema registry may take."
     )
+    features_group: str = Field(
+        "interlock.router.features", description="The consumer group that feeds online features into the store."
+    )
+    features_seconds_max: float = Field(
+        0.05, gt=0, description="How long a batch may wait for its online features before defaults are used."
+    )
+    features_pause_seconds: float = Field(
+        0.25, gt=0, description="The first pause before a store of online features that is away is asked again."
+    )
+    features_pause_seconds_max: float = Field(5.0, gt=0, description="The longest such pause.")
+    features_connections_max: int = Field(
+        16, gt=0, description="Look-ups of online features at once; further lanes wait for one of them to end."
+    )
+    features_feed_rows_max: int = Field(
+        500, gt=0, description="Updates that are written into the store at once; it answers nobody meanwhile."
+    )
+    features_check_seconds: float = Field(
+        1.0, gt=0, description="How often the feeder looks whether the store was flushed."
+    )
+    features_ttl_seconds: float = Field(
+        7 * 86_400.0, gt=0, description="How long an entity's online features are kept without a new value."
+    )
+    features_ahead_seconds_max: float = Field(
+        60.0, ge=0, description="An update whose time is further ahead than this is refused."
+    )
     live_seconds: float = Field(1.0, gt=0, description="How often the live figures are written.")
     live_ttl_seconds: float = Field(5.0, gt=0, description="How long live figures stay without being renewed.")
-    trace_links_max: int = Field(8, ge=0, description="Requests of a batch whose traces its span is linked to.")
+    trace_links_max: int = Field(4, ge=0, description="Requests of a batch whose traces its span is linked to.")

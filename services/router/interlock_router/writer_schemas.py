@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 import httpx
 
+from interlock import telemetry
 from interlock.clock import Clock
 from interlock.codec.plan import Plan, compile_plan
 from interlock.errors import Transient
@@ -66,7 +67,9 @@ class WriterSchemas:
 
     async def _ask(self, schema_id: int) -> Plan | None:
         try:
-            answer = await self._client.get(f"/schemas/ids/{schema_id}")
+            place = self._client.base_url
+            with telemetry.calling("GET", place.host, place.port, "/schemas/ids/{id}") as traced:
+                answer = await self._client.get(f"/schemas/ids/{schema_id}", headers=traced)
         except httpx.HTTPError as error:
             raise Transient(f"the schema registry is away: {type(error).__name__}: {error}") from error
         if answer.status_code == httpx.codes.NOT_FOUND:

@@ -25,6 +25,10 @@ WORDS = {
     "route_changed": "{endpoint} has a new route, epoch {epoch}: version {champion_version}",
     "rolled_back": "{endpoint} is back at version {to_version}, epoch {epoch}",
     "version_drained": "{model} version {version} is drained from {endpoint}",
+    "drift_detected": "{model} version {version} on {endpoint} no longer looks like its reference: {features}",
+    "drift_cleared": "{model} version {version} on {endpoint} looks like its reference again",
+    "witness_lost": "the audit log has no witness: {detail}; promotions wait",
+    "witness_returned": "the audit log is witnessed again, up to {size} entries",
     "deploy_failed": "{model} version {version} cannot serve {endpoint}: {code}, {detail}",
 }
 
@@ -98,4 +102,6 @@ class _Shown(dict[str, Any]):
             return f"{value:.4g}"
         if isinstance(value, str) and value.startswith("sha256:"):
             return screen.short(value)
+        if isinstance(value, list):
+            return ", ".join(str(each.get("feature", each)) if isinstance(each, dict) else str(each) for each in value)
         return "-" if value is None else value

@@ -48,13 +48,18 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("promote", "interlock.cli.route", "Let a proven and approved version answer an endpoint.", _TRAIN),
     Entry("rollback", "interlock.cli.route", "Go back to the version that answered before.", _TRAIN),
     Entry("follow", "interlock.cli.follow", "Print every control event as it happens.", _WATCH),
-    Entry("top", "interlock.cli.top", "Show rate, lag, latency and each version's share, live.", _WATCH),
+    Entry(
+        "top", "interlock.cli.top", "Show rate, lag, latency, version shares, drift and the audit head, live.", _WATCH
+    ),
+    Entry("console", "interlock.cli.console", "Print or open the address of the web console.", _WATCH),
     Entry(
         "dead-letters",
         "interlock.cli.dead_letters",
         "List, show and replay the requests that could not be scored.",
         _WATCH,
     ),
+    Entry("audit", "interlock.cli.audit", "Show and verify the record of all that happened.", _WATCH),
+    Entry("case", "interlock.cli.case", "Explain one result, with proofs; write them for a stranger.", _WATCH),
     Entry("run", "interlock.cli.process", "Run one service in the foreground.", _PARTS),
     Entry("migrate", "interlock.cli.process", "Bring the database to the schema the services expect.", _PARTS),
     Entry(

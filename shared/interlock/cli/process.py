@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from interlock.cli import screen
 from interlock.errors import Code, Refusal
+from interlock.settings import given
 
 OWNER_DSN_MISSING = Code(
     "OWNER_DSN_MISSING",
@@ -31,7 +31,7 @@ def run_service(service: Annotated[str, typer.Argument(help="registry, builder, 
     """Run one service in the foreground until SIGTERM; settings come from INTERLOCK_* variables."""
     from interlock.service import run
 
-    run(service)
+    raise typer.Exit(run(service))
 
 
 def migrate(
@@ -41,11 +41,11 @@ def migrate(
     """Bring the services' database schemas to what their code expects.
 
     Needs INTERLOCK_POSTGRES_OWNER_DSN. A service's role gets the password in INTERLOCK_POSTGRES_PASSWORD_<SERVICE>;
-    without that variable the role must exist already.
+    without that variable the role must exist already. Either may be a file in /run/secrets instead.
     """
     from interlock.postgres.migrate import migrate as apply
 
-    owner_dsn = os.environ.get("INTERLOCK_POSTGRES_OWNER_DSN")
+    owner_dsn = given("INTERLOCK_POSTGRES_OWNER_DSN")
     if not owner_dsn:
         raise Refusal(OWNER_DSN_MISSING, "INTERLOCK_POSTGRES_OWNER_DSN is not set.")
 
@@ -53,7 +53,7 @@ def migrate(
         for service, folder in migration_folders().items():
             if services and service not in services:
                 continue
-            password = os.environ.get(f"INTERLOCK_POSTGRES_PASSWORD_{service.upper()}")
+            password = given(f"INTERLOCK_POSTGRES_PASSWORD_{service.upper()}")
             applied = await apply(owner_dsn, service, [folder], password)
             screen.console().print(f"{service}: {', '.join(applied) if applied else 'nothing new'}")
         if topics:
@@ -76,7 +76,10 @@ def migration_folders() -> dict[str, Path]:
     """Return the folder of SQL files of every installed service that has one."""
     folders = {}
     for point in entry_points(group="interlock.services"):
-        spec = find_spec(point.module.partition(".")[0])
+        package = point.module.partition(".")[0]
+        if package != f"interlock_{point.name}":
+            continue  # one more process of a service, which brings no schema of its own
+        spec = find_spec(package)
         for place in (spec.submodule_search_locations or []) if spec else []:
             folder = Path(place) / "sql"
             if folder.is_dir():

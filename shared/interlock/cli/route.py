@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from interlock.client.session import Interlock
 
 POLL_SECONDS = 0.2
+UNWITNESSED_POLL_SECONDS = 1.0
 
 Model = Annotated[str, typer.Argument(help="The model's name.", autocompletion=model_names)]
 Endpoint = Annotated[str, typer.Argument(help="The endpoint's name.", autocompletion=endpoint_names)]
@@ -67,7 +68,7 @@ def promote(
 
     async def ask() -> dict[str, Any]:
         async with connect() as il:
-            answer = await il.promote(endpoint, version)
+            answer = await _promoted(il, endpoint, version, wait_seconds if wait else 0)
             return answer | (await serving(il, endpoint, version, wait_seconds) if wait else {})
 
     answer = screen.finish(ask)
@@ -79,6 +80,20 @@ def promote(
         screen.console().print(
             f"Promotion {answer.get('promotion')} of version {version} is ordered; `interlock follow` shows it happen."
         )
+
+
+async def _promoted(il: Interlock, endpoint: str, version: int, wait_seconds: float) -> dict[str, Any]:
+    """Order a promotion; while the audit log has no witness, order it again until the time is over."""
+    from interlock.client.errors import Refused
+
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    while True:
+        try:
+            return await il.promote(endpoint, version)
+        except Refused as refused:
+            if refused.code != "AUDIT_UNWITNESSED" or asyncio.get_running_loop().time() >= deadline:
+                raise
+        await asyncio.sleep(UNWITNESSED_POLL_SECONDS)
 
 
 def rollback(

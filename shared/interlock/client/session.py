@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -214,6 +215,27 @@ class Interlock:
     async def audit_head(self) -> dict[str, Any]:
         """Return the audit log's head: its size, its root, and what the witness has signed."""
         return dict(await self.auditor.get("/v1/head"))
+
+    async def case(self, name: str) -> dict[str, Any]:
+        """Return how a result came about, by its request's coordinates (`topic/partition/offset`), fact by fact."""
+        return dict(await self.auditor.get(f"/v1/cases/{name}"))
+
+    async def find_case(self, endpoint: str, request_id: str, requested_at: datetime) -> dict[str, Any]:
+        """Return a case by the request's own id and the time that stands in it."""
+        at = requested_at.isoformat()
+        return dict(await self.auditor.get("/v1/cases", endpoint=endpoint, request_id=request_id, requested_at=at))
+
+    async def case_bundle(self, name: str, *, neighbours: bool = False) -> bytes:
+        """Return the same as one file that proves itself, offline.
+
+        With `neighbours` it holds the requests of its leaf too, up to 63 of others, which prove the request's value.
+        """
+        asked = "?neighbours=true" if neighbours else ""
+        return await self.auditor.content(f"/v1/cases/{name}/bundle{asked}")
+
+    async def verifier(self) -> bytes:
+        """Return the script that checks such a file."""
+        return await self.auditor.content("/v1/verifier")
 
     # The way to live traffic and back
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from interlock.signature import ONLINE_PREFIX
+
 if TYPE_CHECKING:
     from interlock.signature import Input, Signature
 
@@ -25,8 +27,11 @@ RESULT_FIELDS_AFTER = (
     "rejection",
     "dead_letter",
 )
-RESULT_FIELDS = RESULT_FIELDS_BEFORE + RESULT_FIELDS_AFTER
-"""What every result carries besides its outputs; no output may bear one of these names."""
+RESULT_FIELDS_ONLINE = ("features_age_milliseconds", "features_missing")
+"""What a result carries behind the outputs and the online inputs, where there are any of these."""
+
+RESULT_FIELDS = RESULT_FIELDS_BEFORE + RESULT_FIELDS_ONLINE + RESULT_FIELDS_AFTER
+"""What results carry besides outputs and online inputs; no output may bear one of these names."""
 
 _INSTANT = {"type": "long", "logicalType": "timestamp-millis"}
 
@@ -39,7 +44,8 @@ def namespace(endpoint: str) -> str:
 def request_schema(endpoint: str, signature: Signature) -> dict[str, Any]:
     """Return the Avro schema of `<endpoint>.requests`: the envelope, then one field per input, in order.
 
-    Raises ValueError where an input bears a name of the envelope; the manifest refuses such a signature earlier.
+    Inputs that are looked up are not asked for. Raises ValueError where an input bears a name of the envelope; the
+    manifest refuses such a signature earlier.
     """
     _refuse_clash("input", (each.name for each in signature.inputs), REQUEST_FIELDS)
     fields: list[dict[str, Any]] = [
@@ -50,17 +56,20 @@ def request_schema(endpoint: str, signature: Signature) -> dict[str, Any]:
         },
         {"name": "requested_at", "type": _INSTANT, "doc": "When the caller asked, by the caller's clock."},
     ]
-    fields.extend(_input_field(each) for each in signature.inputs)
+    fields.extend(_input_field(each) for each in signature.inputs if not each.online)
     return _record(endpoint, "Request", f"One request to the endpoint {endpoint}.", fields)
 
 
 def result_schema(endpoint: str, signature: Signature) -> dict[str, Any]:
     """Return the Avro schema of `<endpoint>.results`: coordinates, outputs, then the provenance of the answer.
 
-    Outputs are nullable doubles, null where the request was rejected. Raises ValueError where an output bears a
-    name of the envelope.
+    Outputs are nullable doubles, null where the request was rejected. Where the signature has online inputs, the
+    values used, their age and what was missing stand behind the outputs. Raises ValueError where an output bears a
+    name of the envelope, or one that could be such a value's.
     """
-    _refuse_clash("output", (each.name for each in signature.outputs), RESULT_FIELDS)
+    looked_up = tuple(ONLINE_PREFIX + each.name for each in signature.online)
+    prefixed = tuple(each.name for each in signature.outputs if looked_up and each.name.startswith(ONLINE_PREFIX))
+    _refuse_clash("output", (each.name for each in signature.outputs), RESULT_FIELDS + prefixed)
     fields: list[dict[str, Any]] = [
         {"name": "request_id", "type": "string", "doc": "The caller's own name for the request."},
         {"name": "offset", "type": "long", "doc": "The request's offset in its partition."},
@@ -75,6 +84,8 @@ def result_schema(endpoint: str, signature: Signature) -> dict[str, Any]:
         }
         for each in signature.outputs
     )
+    if looked_up:
+        fields.extend(_looked_up(looked_up))
     fields.extend(_provenance())
     return _record(endpoint, "Result", f"One answer of the endpoint {endpoint}.", fields)
 
@@ -84,6 +95,15 @@ def _input_field(each: Input) -> dict[str, Any]:
     if each.nullable:
         return {"name": each.name, "type": ["null", each.type], "default": None, **described}
     return {"name": each.name, "type": each.type, **described}
+
+
+def _looked_up(names: tuple[str, ...]) -> list[dict[str, Any]]:
+    values = "The value of an online input that the model was given; null where it was given NaN, or was not asked."
+    age = "How old the oldest value used was, when it was looked up; null where none was used."
+    missing = "Bit i: no value of the i-th online field was there, or it was too old, and its default was used."
+    described = [(name, "double", values) for name in names]
+    described += [(name, "long", doc) for name, doc in zip(RESULT_FIELDS_ONLINE, (age, missing), strict=True)]
+    return [{"name": name, "type": ["null", kind], "default": None, "doc": doc} for name, kind, doc in described]
 
 
 def _provenance() -> list[dict[str, Any]]:

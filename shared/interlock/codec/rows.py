@@ -42,9 +42,10 @@ def encode(event: Any) -> bytes:
         fastavro.validate(record, schema, strict=True)
     except ValidationError as error:
         raise ValueError(f"{type(event).__name__} does not fit its schema: {error}") from error
-    body = BytesIO()
-    fastavro.schemaless_writer(body, schema, record)
-    return frame(type(event).SCHEMA_ID, body.getvalue())
+    framed = BytesIO()
+    framed.write(frame(type(event).SCHEMA_ID, b""))  # first, for an observation is too large to be copied once more
+    fastavro.schemaless_writer(framed, schema, record)
+    return framed.getvalue()
 
 
 def decode(value: bytes) -> Any:

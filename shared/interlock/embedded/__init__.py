@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 SERVERS = ("kafka", "postgres", "valkey")
-EVERYTHING = (*SERVERS, "ray", "registry", "builder", "deployer", "router")
+EVERYTHING = (*SERVERS, "ray", "registry", "builder", "deployer", "router", "monitor", "auditor", "witness")
 
 __all__ = ["EVERYTHING", "SERVERS", "running"]
 

@@ -11,7 +11,7 @@ from interlock.embedded.part import Part
 from interlock.embedded.ports import Ports
 
 SERVERS = ("kafka", "postgres", "valkey")
-SERVICES = ("registry", "builder", "deployer", "router")
+SERVICES = ("registry", "builder", "deployer", "router", "monitor", "auditor", "witness")
 EVERYTHING = (*SERVERS, "ray", *SERVICES)
 
 
@@ -28,6 +28,8 @@ def with_needs(names: Iterable[str]) -> tuple[str, ...]:
         wanted |= set(SERVERS)
     if wanted & {"deployer", "router"}:
         wanted.add("ray")
+    if "auditor" in wanted:
+        wanted.add("witness")
     return tuple(name for name in EVERYTHING if name in wanted)
 
 

@@ -18,8 +18,9 @@ USUAL = {
     "builder": 8091,
     "deployer": 8092,
     "router": 8093,
-    "monitor": 8094,
-    "auditor": 8095,
+    "monitor": 8084,
+    "auditor": 8085,
+    "witness": 8086,
 }
 # Below the range from which the system takes ports for outgoing connections, so that none slips in between.
 FREE_FIRST, FREE_LAST = 20_000, 32_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import shutil
 import sys
 
@@ -34,9 +35,19 @@ def client_environment(home: Home) -> dict[str, str]:
     }
 
 
+def _collector() -> dict[str, str]:
+    """Return what replicas need to send their spans; a collector's credentials are not for processes of models."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("OTEL_") and not any(word in name for word in ("HEADERS", "KEY"))
+    }
+
+
 def _environment(home: Home) -> dict[str, str]:
     return (
         base_environment()
+        | _collector()
         | client_environment(home)
         | {
             "RAY_memory_usage_threshold": str(MEMORY_SHARE_MAX),

@@ -15,6 +15,15 @@ from interlock.embedded.home import Home, write_whole
 from interlock.embedded.part import CannotStart, Launch, NotReady, Part, Report, base_environment, run_once
 
 NEEDS_RAY = ("deployer", "router")
+NEEDS_NOTHING = ("witness",)
+"""Services without database and Kafka."""
+WITHHELD = {
+    "witness": (
+        "INTERLOCK_POSTGRES_DSN", "INTERLOCK_REDIS_URL", "INTERLOCK_KAFKA_BOOTSTRAP_SERVERS", "INTERLOCK_TOKEN",
+        "INTERLOCK_SCHEMA_REGISTRY_URL",
+    ),
+}  # fmt: skip
+"""What a service has no business to know."""
 MIGRATE_SECONDS_MAX = 60.0
 SERVICE_TOKEN_SECONDS = 365 * 24 * 3600
 PERSON_TOKEN_SECONDS = 30 * 24 * 3600
@@ -31,11 +40,14 @@ def person() -> str:
         return f"uid-{os.getuid()}"
 
 
-def keys(home: Home) -> tuple[bytes, bytes]:
-    """Return the stack's Ed25519 pair (private PEM, public PEM); the first call makes it."""
+def keys(home: Home, name: str = "token") -> tuple[bytes, bytes]:
+    """Return an Ed25519 pair of the stack (private PEM, public PEM); the first call makes it.
+
+    `token` signs tokens, `audit` the audit log's checkpoints, `witness` the witness's cosignatures.
+    """
     from interlock.auth import generate_keys
 
-    private, public = home.secret_file("token-private.pem"), home.secret_file("token-public.pem")
+    private, public = home.secret_file(f"{name}-private.pem"), home.secret_file(f"{name}-public.pem")
     if not (private.exists() and public.exists()):
         made = generate_keys()
         write_whole(private, made[0])
@@ -59,6 +71,12 @@ def client_environment(home: Home, port: Mapping[str, int]) -> dict[str, str]:
         found["INTERLOCK_URL"] = f"http://{place}"
         found["INTERLOCK_GIT_URL"] = f"http://{name}:{secret}@{place}/git"
         found["INTERLOCK_SCHEMA_REGISTRY_URL"] = f"http://{name}:{secret}@{place}/schema-registry"
+    for each in ("monitor", "auditor", "witness"):
+        if each in port:
+            found[f"INTERLOCK_{each.upper()}_URL"] = f"http://127.0.0.1:{port[each]}"
+    for each in ("audit", "witness"):
+        keys(home, each)
+        found[f"INTERLOCK_{each.upper()}_PUBLIC_KEY_FILE"] = str(home.secret_file(f"{each}-public.pem"))
     return found
 
 
@@ -67,12 +85,13 @@ def with_migrations(home: Home, part: Part, port: int, names: tuple[str, ...]) -
     done = asyncio.Event()
 
     async def follow_up(report: Report) -> None:
-        if done.is_set():
+        kept = [name for name in names if name not in NEEDS_NOTHING]
+        if done.is_set() or not kept:
             return
         report("bringing the schemas up to date")
-        passwords = {f"INTERLOCK_POSTGRES_PASSWORD_{name.upper()}": _password(home, name) for name in names}
+        passwords = {f"INTERLOCK_POSTGRES_PASSWORD_{name.upper()}": _password(home, name) for name in kept}
         environment = base_environment() | passwords | {"INTERLOCK_POSTGRES_OWNER_DSN": postgres.dsn(home, port)}
-        command = [sys.executable, "-m", "interlock.cli", "migrate", *names]
+        command = [sys.executable, "-m", "interlock.cli", "migrate", *kept]
         try:
             await run_once(command, environment, MIGRATE_SECONDS_MAX)
         except NotReady as error:
@@ -116,7 +135,7 @@ def _environment(home: Home, port: Mapping[str, int], name: str, client: Mapping
     if "INTERLOCK_URL" in client:
         place = client["INTERLOCK_URL"].removeprefix("http://")
         given["INTERLOCK_SCHEMA_REGISTRY_URL"] = f"http://{name}:{secret}@{place}/schema-registry"
-    withheld = ("INTERLOCK_POSTGRES_OWNER_DSN", "INTERLOCK_GIT_URL", "INTERLOCK_HOME")
+    withheld = ("INTERLOCK_POSTGRES_OWNER_DSN", "INTERLOCK_GIT_URL", "INTERLOCK_HOME", *WITHHELD.get(name, ()))
     environment = base_environment() | own | given
     environment |= {
         "INTERLOCK_TOKEN": secret,
@@ -126,6 +145,11 @@ def _environment(home: Home, port: Mapping[str, int], name: str, client: Mapping
     }
     if name == "registry":
         environment["INTERLOCK_GIT_FOLDER"] = str(home.folder / "git")
+    if name == "auditor":
+        environment["INTERLOCK_AUDIT_KEY_FILE"] = str(home.secret_file("audit-private.pem"))
+    if name == "witness":
+        environment["INTERLOCK_WITNESS_KEY_FILE"] = str(home.secret_file("witness-private.pem"))
+        environment["INTERLOCK_WITNESS_FOLDER"] = str(home.folder / "witness")
     if name in NEEDS_RAY:
         environment |= ray_part.client_environment(home)
     return {key: value for key, value in environment.items() if key not in withheld}
@@ -140,7 +164,7 @@ def _part(home: Home, port: Mapping[str, int], name: str, client: Mapping[str, s
     async def ready() -> None:
         await ask_readiness(port[name])
 
-    servers = ("kafka", "postgres", "valkey", *(("ray",) if name in NEEDS_RAY else ()))
+    servers = () if name in NEEDS_NOTHING else ("kafka", "postgres", "valkey", *(("ray",) if name in NEEDS_RAY else ()))
     return Part(
         name, port[name], launch, ready, after=servers, stop_seconds=20.0, ready_seconds=90.0, patient=True
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from interlock import semconv, telemetry
 from interlock.errors import Transient
 from interlock.kafka.closing import closed
 from interlock.kafka.consumer import make_consumer
@@ -49,11 +50,18 @@ class PlainProducer:
         await closed(self._producer, CLOSE_SECONDS_MAX)
 
     async def send(self, topic: str, key: bytes | None, value: bytes) -> Place:
-        """Send one value and return where it lies once every in-sync replica has it."""
-        try:
-            answer = await self._producer.send_and_wait(topic, value=value, key=key)
-        except KafkaError as error:
-            raise Transient(f"Kafka did not take the record for {topic}: {error}") from error
+        """Send one value and return where it lies once every in-sync replica has it.
+
+        Within a span that is recorded, the record carries its trace.
+        """
+        title, attributes = semconv.messaging("send", "send", topic)
+        with telemetry.inner(title, "producer", **attributes):
+            traceparent = telemetry.recorded_traceparent()
+            headers = [("traceparent", traceparent.encode())] if traceparent else []
+            try:
+                answer = await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)
+            except KafkaError as error:
+                raise Transient(f"Kafka did not take the record for {topic}: {error}") from error
         return Place(answer.topic, answer.partition, answer.offset)
 
     async def send_many(self, topic: str, pairs: Iterable[tuple[bytes | None, bytes]]) -> int:

@@ -93,7 +93,7 @@ class PartitionTransactions:
     async def start(self, topics: Sequence[str]) -> None:
         """Fence the previous owner and see its last transaction ended, in `topics` and in the group's offsets.
 
-        Raises Transient while Kafka is away, Fenced where yet another owner appeared meanwhile.
+        Raises Transient while Kafka is away or a topic is missing, Fenced where yet another owner appeared meanwhile.
         """
         producer = make_producer(
             self._settings,
@@ -107,6 +107,7 @@ class PartitionTransactions:
         try:
             async with asyncio.timeout(self._seconds_max):
                 await producer.start()
+                await self._see(producer, topics)
                 if sender.before is not Decision.NEVER_USED:
                     await self._seal(producer, topics, sender.before)
         except (ProducerFenced, InvalidProducerEpoch) as error:
@@ -161,6 +162,18 @@ class PartitionTransactions:
             await asyncio.wait({task}, timeout=seconds_max)
         await ended(producer.client.close(), seconds_max)
         _mark_seen(task, getattr(producer._txn_manager, "_transaction_waiter", None))
+
+    async def _see(self, producer: AIOKafkaProducer, topics: Sequence[str]) -> None:
+        """Raise Transient, with its name, for a topic without this partition: the driver would only wait in silence."""
+        for topic in topics:
+            producer.client.add_topic(topic)
+        await producer.client.force_metadata_update()
+        for topic in topics:
+            found = producer.client.cluster.partitions_for_topic(topic) or ()
+            if self._source.partition not in found:
+                raise Transient(
+                    f"{topic} has no partition {self._source.partition}: the deployer makes it when it starts"
+                )
 
     async def _seal(self, producer: AIOKafkaProducer, topics: Sequence[str], before: Decision) -> None:
         """Write the markers of the transaction before once more, as it was decided; where they are, this adds nothing.

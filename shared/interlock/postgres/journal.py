@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from interlock import metrics
+from interlock import metrics, semconv, telemetry
 from interlock.cause import Cause
 from interlock.clock import Clock, SystemClock
 from interlock.codec import rows
@@ -84,9 +84,10 @@ class Unit:
         value = rows.encode(event)
         await self.connection.execute(_LOCK, sorted({f"stream/{stream}", f"key/{topic}/{key}"}))
         event_id = uuid7()
+        traceparent = _created(self.cause.traceparent, kind.__name__, topic, key, event_id)
         await self.connection.execute(
             _APPEND, stream, event_id, kind.TYPE, value, msgspec.json.encode(event).decode(), self.cause.correlation_id,
-            self.cause.event_id, self.cause.actor, self.cause.traceparent, self.clock.now(), topic, key,
+            self.cause.event_id, self.cause.actor, traceparent, self.clock.now(), topic, key,
         )  # fmt: skip
         return event_id
 
@@ -101,10 +102,24 @@ async def unit(
     Raises Transient where the server is away. After a Transient it is unknown whether the commit happened: an
     event's inbox row, or a command's key, tells the next attempt.
     """
-    async with borrowed(pool) as connection, connection.transaction():
-        if consumer is not None and not await connection.fetchval(_HEAR, consumer, cause.event_id):
-            raise Duplicate(f"{consumer} has heard {cause.event_id} before.")
-        yield Unit(connection, cause, clock or SystemClock())
+    title, attributes = semconv.database("TRANSACTION")
+    with telemetry.inner(title, "client", **attributes):
+        async with borrowed(pool) as connection, connection.transaction():
+            if consumer is not None and not await connection.fetchval(_HEAR, consumer, cause.event_id):
+                raise Duplicate(f"{consumer} has heard {cause.event_id} before.")
+            yield Unit(connection, cause, clock or SystemClock())
+
+
+def _created(traceparent: str | None, event: str, topic: str, key: str, event_id: str) -> str | None:
+    """Return the trace context that the event carries: the span of its creation, a child of what brought it about.
+
+    What is written here is what every repetition of the record says, whoever publishes it and when.
+    """
+    if not telemetry.is_sampled(traceparent):
+        return traceparent
+    title, attributes = semconv.messaging("create", "create", topic, key=key, message_id=event_id)
+    with telemetry.span(title, "producer", traceparent, **attributes, **{semconv.EVENT: event}):
+        return telemetry.current_traceparent()
 
 
 async def command(

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import structlog
 
-from interlock import metrics
+from interlock import metrics, semconv, telemetry
 from interlock.backoff import Backoff
 from interlock.errors import Transient
 from interlock.kafka import headers
@@ -139,7 +139,8 @@ class Relay:
         """Publish and mark one batch; return how many rows it had."""
         found = await connection.fetch(_TAKE, self._batch_rows_max)
         if found:
-            await self._publisher.publish([self._message(row) for row in found])
+            with _sending(found):
+                await self._publisher.publish([self._message(row) for row in found])
             await connection.execute(_MARK, [row["position"] for row in found])
             for row in found:
                 metrics.EVENTS_PUBLISHED.labels(row["topic"]).inc()
@@ -159,6 +160,27 @@ class Relay:
             actor=row["actor"],
         )
         return Message(row["topic"], row["key"].encode("utf-8"), row["value"], named, row["appended_at"])
+
+
+@contextlib.contextmanager
+def _sending(rows: Sequence[Any]) -> Iterator[None]:
+    """Tell in the trace of each event, where it has one that is recorded, when it was brought to Kafka."""
+    spans = []
+    for row in rows:
+        if telemetry.is_sampled(row["traceparent"]):
+            title, attributes = semconv.messaging(
+                "send", "send", row["topic"], rows=len(rows), message_id=row["event_id"]
+            )
+            spans.append(telemetry.begin(title, "client", row["traceparent"], (), attributes))
+    try:
+        yield
+    except Transient as error:
+        for span in spans:
+            telemetry.failed(span, error)
+        raise
+    finally:
+        for span in spans:
+            span.end()
 
 
 async def _either(first: asyncio.Event, second: asyncio.Event | None, seconds: float) -> None:

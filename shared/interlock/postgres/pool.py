@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -121,6 +121,15 @@ async def dedicated(dsn: str) -> AsyncIterator[Connection]:
             yield connection
         finally:
             connection.terminate()
+
+
+def readiness(pool: Pool) -> Callable[[], Awaitable[None]]:
+    """Return the readiness check of a pool, under a name that a person reads."""
+
+    async def postgres_ready() -> None:
+        await check(pool)
+
+    return postgres_ready
 
 
 async def check(pool: Pool) -> None:

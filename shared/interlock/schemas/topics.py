@@ -191,6 +191,7 @@ TOPICS: tuple[Topic, ...] = (
         config={
             "cleanup.policy": "delete",
             "retention.ms": "7776000000",
+            "message.timestamp.type": "LogAppendTime",
         },
         events=("LabelRecorded",),
         writers=("clients",),

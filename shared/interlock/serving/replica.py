@@ -16,6 +16,7 @@ from interlock.ids import version_digest
 from interlock.manifest import Manifest
 from interlock.serving import runtime
 from interlock.serving.failures import ModelTimedOut
+from interlock.serving.traces import ReplicaTraces
 from interlock.signature import Matrix
 
 CALL_SECONDS_MAX: Final = 5.0
@@ -56,12 +57,18 @@ class Replica:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
         self._turn = asyncio.Lock()
         self._timed_out = False
+        self._traces = ReplicaTraces(manifest.name, manifest.version, digest)
 
-    async def __call__(self, matrix: Matrix) -> tuple[str, Matrix]:
+    async def __call__(self, matrix: Matrix, traceparent: str | None = None) -> tuple[str, Matrix]:
         """Score float64 (rows, inputs); return the digest of what is loaded and float64 (rows, outputs).
 
-        Raises ModelTimedOut when the model takes longer than `call_seconds_max`, and what the model raises.
+        A `traceparent` is the trace to go on with. Raises ModelTimedOut when the model takes longer than
+        `call_seconds_max`, and what the model raises.
         """
+        with self._traces.span(traceparent, len(matrix)):
+            return await self._answer(matrix)
+
+    async def _answer(self, matrix: Matrix) -> tuple[str, Matrix]:
         async with self._turn:
             scoring = asyncio.get_running_loop().run_in_executor(self._thread, self._score, matrix)
             done, _ = await asyncio.wait({scoring}, timeout=self._call_seconds_max)

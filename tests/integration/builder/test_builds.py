@@ -62,6 +62,24 @@ async def test_a_sound_version_is_proved_measured_and_profiled(forge: Forge) -> 
 
 
 @pytest.mark.usefixtures("working")
+async def test_the_profile_is_taken_on_the_data_that_the_manifest_names(forge: Forge) -> None:
+    """`[profile]` rules even where a gate has more rows; features and outputs are over the same rows."""
+    csv, _, _ = holdout()
+    reference, matrix, _ = holdout(rows=ROWS // 2)
+    files = {"holdout.csv": csv, "reference.csv": reference}
+    await forge.register(Version(gates=gate() + '[profile]\ndata = "reference.csv"\n', files=files))
+    assert (await forge.ended())["state"] == "succeeded"
+    profile = forge.blob((await forge.said())[1].profile_digest)
+    assert (profile["format"], profile["source"], profile["rows"]) == (
+        "interlock.profile.v2",
+        "reference.csv",
+        ROWS // 2,
+    )
+    assert profile["features"][1]["minimum"] == matrix[:, 1].min()
+    assert profile["outputs"][0]["count"] == sum(profile["outputs"][0]["cells"]["counts"]) == ROWS // 2
+
+
+@pytest.mark.usefixtures("working")
 async def test_a_margin_is_measured_against_the_champion_of_now(forge: Forge) -> None:
     """A worse version fails by the champion's own number on the same data; after a rollback the older one rules."""
     csv, matrix, labels = holdout()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from interlock.cause import Cause
 from interlock.clock import SystemClock
 from interlock.ids import digest_of, version_digest
 from interlock.postgres import journal
-from interlock.schemas.events import DeployFailed, RouteCause, RouteChanged, Verdict
+from interlock.schemas.events import (
+    DeployFailed,
+    DriftCleared,
+    RouteCause,
+    RouteChanged,
+    Verdict,
+    WitnessLost,
+    WitnessReturned,
+)
 from interlock_registry import handlers
 from interlock_registry.model import Pushed
 from tests.integration.registry.checkout import MANIFEST
@@ -97,6 +106,43 @@ async def test_from_approval_to_promotion_and_back(room: Room) -> None:
     assert positions == sorted(positions)
     published = await room.pool.fetch("SELECT topic, key FROM outbox ORDER BY position")
     assert {(row["topic"], row["key"]) for row in published} == {("interlock.model.events", "fraud")}
+
+
+async def test_promotions_wait_for_the_witness_and_rollbacks_do_not(room: Room) -> None:
+    """While the audit log has no witness a promotion is refused, saying since when and why; the way back is open."""
+    await proven(room, 1)
+    await proven(room, 2)
+    await create(room)
+    for number in (1, 2):
+        assert (await approve(room, number))[0] == 202
+    assert (await ask(room, "otto", "operator", "/v1/endpoints/fraud/promotions", {"version": 1}))[0] == 202
+    assert (await ask(room, "otto", "operator", "/v1/endpoints/fraud/promotions", {"version": 2}))[0] == 202
+    await route(room, 1, 1)
+    await route(room, 2, 2, 1)
+    now = SystemClock().now()
+    await room.hear(WitnessLost(log="here/audit", size=10, detail="it does not answer", at=now))
+    status, problem = await ask(room, "otto", "operator", "/v1/endpoints/fraud/promotions", {"version": 1})
+    assert (status, problem["code"]) == (409, "AUDIT_UNWITNESSED")
+    assert "it does not answer" in problem["detail"]
+    assert (await ask(room, "otto", "operator", "/v1/endpoints/fraud/rollbacks", {"reason": "x"}))[0] == 202
+    await room.hear(WitnessReturned(log="here/audit", size=12, at=now + timedelta(seconds=1)))
+    await room.hear(WitnessLost(log="here/audit", size=10, detail="old news", at=now - timedelta(seconds=1)))
+    assert (await ask(room, "otto", "operator", "/v1/endpoints/fraud/promotions", {"version": 2}))[0] == 202
+
+
+async def test_drift_stands_in_the_timeline(room: Room) -> None:
+    """What the monitor says about a version can be followed like everything else."""
+    await proven(room, 1)
+    await create(room)
+    now = SystemClock().now()
+    await room.hear(
+        DriftCleared(
+            endpoint="fraud", model="fraud", version=1, digest="sha256:1", arm="champion", window_start=now,
+            window_end=now, detected_at=now, features=("amount",), at=now,
+        )
+    )  # fmt: skip
+    entries = (await get(room, "/v1/timeline?endpoint=fraud&newest=1"))["entries"]
+    assert [(each["type"], each["event"]["features"]) for each in entries] == [("DriftCleared", ["amount"])]
 
 
 async def test_each_refusal_says_why_with_its_number(room: Room) -> None:

@@ -27,6 +27,7 @@ from interlock.kafka.admin import ensure_topics
 from interlock.schemas import endpoint_topics
 from interlock.schemas.events import Arm, DeadLetter, Route
 from interlock.signature import Input, Matrix, Output, Signature
+from interlock_router.features_store import Lookup
 from interlock_router.lanes import Lanes
 from interlock_router.live import Live
 from interlock_router.model import Routes
@@ -241,7 +242,7 @@ class Rig:
 class RunningRouter:
     """The router's lanes, running in this process until the block is left."""
 
-    def __init__(self, rig: Rig, **changes: Any) -> None:
+    def __init__(self, rig: Rig, features: Lookup | None = None, **changes: Any) -> None:
         self.rig = rig
         settings = rig.settings.model_copy(update=changes)
         clock = SystemClock()
@@ -250,7 +251,7 @@ class RunningRouter:
         follower.known.set()
         self.schemas = WriterSchemas(settings, clock)
         self.live = Live(settings, NoCache(), clock, self.stopping)
-        self.scorer = Scorer(settings, rig.serving, clock)
+        self.scorer = Scorer(settings, rig.serving, clock, features)
         self.lanes = Lanes(settings, clock, follower, rig.routes, self.scorer, self.schemas, self.live, self.stopping)
 
     async def __aenter__(self) -> Self:

@@ -28,7 +28,7 @@ TASK_HOMES = (
 )
 ENVIRONMENT_HOMES = (
     "shared/interlock/settings.py",  # where settings are read
-    "shared/interlock/telemetry.py",  # OpenTelemetry's own variables
+    "shared/interlock/telemetry/",  # OpenTelemetry's own variables
     "shared/interlock/client/addresses.py",  # a client's addresses, as `interlock env` prints them
     "shared/interlock/embedded/",  # hands the environment to the servers it starts
     "shared/interlock/cli/",  # the terminal's and the shell's variables

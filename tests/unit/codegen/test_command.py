@@ -65,7 +65,7 @@ def test_nonsense_is_said_in_a_sentence(tree: Path, capsys: pytest.CaptureFixtur
     """Exit code 1 and no traceback."""
     (tree / "schemas/ids.toml").write_text("")
     assert main(["--root", str(tree)]) == 1
-    assert "gives BuildFailed no id" in capsys.readouterr().err
+    assert "gives BatchAnswered no id" in capsys.readouterr().err
 
 
 def test_a_release_is_frozen_once(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,7 @@ def test_a_compatible_change_needs_a_new_id(tree: Path, capsys: pytest.CaptureFi
     assert main(["--root", str(tree)]) == 1
     assert "give it a new id" in capsys.readouterr().err
     ids = tree / "schemas/ids.toml"
-    ids.write_text(ids.read_text().replace("BuildStarted = 7", "BuildStarted = 19"))
+    ids.write_text(ids.read_text().replace("BuildStarted = 7", "BuildStarted = 999"))
     assert main(["--root", str(tree)]) == 0
     edit(tree, "BuildFailed", doc="Other words for the same.")
     assert main(["--root", str(tree)]) == 0

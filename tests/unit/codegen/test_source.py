@@ -75,8 +75,8 @@ def test_an_event_without_an_example_is_refused(tree: Path) -> None:
 
 def test_an_event_of_an_unknown_name_in_a_topic_is_refused(tree: Path) -> None:
     """A topic cannot promise an event that has no schema."""
-    replace(tree / "schemas/topics/monitor.events.toml", "events = []", 'events = ["WindowClosed"]')
-    with pytest.raises(SourceError, match="no schema for WindowClosed"):
+    replace(tree / "schemas/topics/monitor.events.toml", '"WindowClosed"', '"WindowClosed", "WindowBroken"')
+    with pytest.raises(SourceError, match="no schema for WindowBroken"):
         load(tree)
 
 

@@ -44,7 +44,7 @@ class World:
 
     def turn(self) -> bool:
         """Plan, carry out, let Ray go on; return whether there was anything to do."""
-        if openings([self.rollout]):
+        if openings([self.rollout], {"fraud"}):
             self.take(model.opened(self.rollout, self.now, LIMITS))
         seen = {name: Seen(state) for name, state in self.applications.items()}
         actions = plan([self.rollout], seen, self.now, DEPLOY_SECONDS_MAX)
@@ -195,5 +195,8 @@ def test_an_application_that_two_endpoints_share_stays_while_one_wants_it() -> N
 def test_topics_are_made_once_for_an_endpoint() -> None:
     """They need no Ray, so they stand apart from the plan."""
     rollout = model.created(Rollout("fraud", "fraud"), created(3)).rollout
-    assert openings([rollout]) == [Open("fraud", 3)]
-    assert openings([model.opened(rollout, later(0), LIMITS).rollout]) == []
+    assert openings([rollout], ()) == [Open("fraud", 3)]
+    opened = model.opened(rollout, later(0), LIMITS).rollout
+    assert openings([opened], {"fraud"}) == []
+    assert openings([opened], {"other"}) == [Open("fraud", 3, again=True)]
+    assert openings([rollout], {"fraud"}) == [Open("fraud", 3)]

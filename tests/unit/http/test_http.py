@@ -208,6 +208,38 @@ async def test_readiness_says_what_it_waits_for_within_its_bound() -> None:
         assert (await client.get("/livez")).status_code == 200
 
 
+async def test_verbose_readiness_has_a_line_for_each_check() -> None:
+    """As Kubernetes' own endpoints write them; the status is the same as without, and says it all."""
+
+    class Kafka:
+        async def ready(self) -> None:
+            raise Transient("no broker answers")
+
+    async def postgres() -> None:
+        return
+
+    async for client in _client([Kafka().ready, postgres]):
+        answer = await client.get("/readyz?verbose")
+        assert answer.status_code == 503
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert answer.text.splitlines() == [
+            "[-]kafka failed: no broker answers",
+            "[+]postgres ok",
+            "readyz check failed",
+        ]
+    async for client in _client([postgres]):
+        assert (await client.get("/readyz?verbose")).text == "[+]postgres ok\nreadyz check passed\n"
+
+
+async def test_metrics_are_given_as_openmetrics_to_who_accepts_it(client: httpx.AsyncClient) -> None:
+    """Prometheus asks so, and gets exemplars; anybody else gets the plain text."""
+    plain = await client.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain; version=")
+    opened = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert opened.headers["content-type"].startswith("application/openmetrics-text")
+    assert opened.text.endswith("# EOF\n")
+
+
 async def test_a_process_that_stops_is_not_ready() -> None:
     """So that nothing new is sent to it while it drains."""
     stopping = asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from interlock.errors import Refusal
 from interlock.manifest import MANIFEST_INVALID, Manifest
+from interlock.signature import Input, Online
 
 GOOD = """\
 [model]
@@ -86,6 +88,97 @@ def test_a_good_manifest_is_read_whole() -> None:
     assert (manifest.gates[0].margin, manifest.gates[0].threshold) == (-0.01, 0.5)
     assert (manifest.resources.cpus, manifest.resources.gpus) == (0.5, 0.25)
     assert Manifest.parse(GOOD.replace("\n", "\r\n").encode()) == manifest
+
+
+def test_the_data_of_the_profile_is_a_file_like_the_others() -> None:
+    """`[profile]` may be left out; what it names belongs to the version's files, once."""
+    assert Manifest.parse(GOOD).profile is None
+    named = Manifest.parse(GOOD + '\n[profile]\ndata = "reference.csv"\n')
+    assert named.profile is not None and named.profile.data == "reference.csv"
+    assert named.files == ("model/model.onnx", "vectors.json", "holdout.csv", "reference.csv")
+    same = Manifest.parse(GOOD + '\n[profile]\ndata = "holdout.csv"\n')
+    assert same.files == Manifest.parse(GOOD).files
+
+
+@pytest.mark.parametrize(
+    ("table", "begins", "words"),
+    [
+        ("[profile]", "[profile]", "'data' is missing"),
+        ('[profile]\ndata = "../reference.csv"', "data =", "inside the tree"),
+        ("[profile]\ndata = 3", "data = 3", "path of a file"),
+        ('[profile]\ndata = "r.csv"\nrows = 5', "rows", "unknown key"),
+        ('[profil]\ndata = "r.csv"', "[profil]", "did you mean 'profile'"),
+    ],
+)
+def test_mistakes_in_the_profile_are_named(table: str, begins: str, words: str) -> None:
+    """As for every other table: the line, and what to write instead."""
+    text = f"{table}\n\n{GOOD}"
+    found = problems(text)
+    assert any(line == line_of(text, begins) and words in message for line, message in found), found
+
+
+ONLINE = """[[inputs]]
+name = "spent"
+type = "double"
+online = { default = 0.0, age_seconds_max = 3600.0 }
+
+[[outputs]]
+"""
+
+
+def test_an_online_input_is_read_with_its_age_and_default() -> None:
+    """As an inline table or one of its own; a default fits its type, and may be left out where null is allowed."""
+    manifest = Manifest.parse(GOOD.replace("[[outputs]]\n", ONLINE))
+    assert manifest.signature.online == (Input("spent", "double", online=Online(3600.0, 0.0)),)
+    home = '[[inputs]]\nname = "home"\ntype = "boolean"\n[inputs.online]\nage_seconds_max = 5\ndefault = true\n\n'
+    mood = '[[inputs]]\nname = "mood"\ntype = "float"\nnullable = true\nonline = { age_seconds_max = 0.5 }\n\n'
+    manifest = Manifest.parse(GOOD.replace("[[outputs]]\n", f"{home}{mood}[[outputs]]\n"))
+    assert [each.online for each in manifest.signature.online] == [Online(5.0, 1.0), Online(0.5)]
+    assert math.isnan(Online(0.5).stand_in) and not Manifest.parse(GOOD).signature.online
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "begins", "words"),
+    [
+        ("default = 0.0, ", "", "online", "needs a default or nullable = true"),
+        (", age_seconds_max = 3600.0", "", "online", "needs age_seconds_max"),
+        ("age_seconds_max = 3600.0", "age_seconds_max = 0", "online", "above 0"),
+        ("age_seconds_max = 3600.0", "age_seconds_max = inf", "online", "above 0"),
+        ("age_seconds_max", "age_second_max", "online", "did you mean 'age_seconds_max'"),
+        ("{ default = 0.0, age_seconds_max = 3600.0 }", "true", "online", "must be a table"),
+        ("default = 0.0", "default = nan", "online", "not a finite number"),
+        ("default = 0.0", 'default = "none"', "online", "not a finite number"),
+        ("default = 0.0", "default = true", "online", "type double must be a number"),
+        ('"double"\nonline', '"string"\ncategories = ["a"]\nonline', "online", "categories cannot be online"),
+        ('"double"\nonline', '"boolean"\nonline', "", ""),
+        (
+            '"double"\nonline = { default = 0.0',
+            '"boolean"\nonline = { default = 0.5',
+            "online",
+            "must be true or false",
+        ),
+        ('"double"\nonline = { default = 0.0', '"long"\nonline = { default = 0.5', "online", "must be a whole number"),
+        ('name = "score"', 'name = "online_spent"', 'name = "online_', "given to the online inputs"),
+        ('name = "score"', 'name = "features_missing"', 'name = "features_', "the platform gives"),
+    ],
+)
+def test_mistakes_in_an_online_input_are_named(old: str, new: str, begins: str, words: str) -> None:
+    """The line and what to write instead; 0 and 1 are booleans too."""
+    text = GOOD.replace("[[outputs]]\n", ONLINE)
+    assert old in text
+    text = text.replace(old, new)
+    if not words:
+        assert Manifest.parse(text).signature.online[0].type == "boolean"
+        return
+    found = problems(text)
+    assert any(line == line_of(text, begins) and words in message for line, message in found), found
+
+
+def test_there_are_at_most_as_many_online_inputs_as_the_mask_has_bits() -> None:
+    """64 of them are one too many."""
+    many = "".join(ONLINE.replace("spent", f"s{number}").removesuffix("[[outputs]]\n") for number in range(64))
+    found = problems(GOOD.replace("[[outputs]]\n", f"{many}[[outputs]]\n"))
+    assert any("64 online inputs; at most 63" in message for _, message in found), found
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_every_result_reads_back_as_what_was_answered(rows: list[tuple[str, int,
         places = np.array([row for row, values in enumerate(rows) if values[4] == index], dtype=np.intp)
         if places.size:
             outputs = np.array([[chance.uniform(-1, 1) for _ in asked.signature.outputs] for _ in places])
-            answers.append(Answer(asked, places, outputs))
+            answers.append(Answer(asked, places, outputs, np.zeros((places.size, 0))))
     rejected = [
         Rejected(row, Rejection(Reason.MISSING_FEATURE, "x"), table.arms[0] if row % 2 else None)
         for row, values in enumerate(rows)

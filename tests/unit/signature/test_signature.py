@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from interlock.signature import Input, Output, Signature, number_of
+from interlock.signature import Input, Online, Output, Signature, number_of
 
 SIGNATURE = Signature(
     (
@@ -25,6 +25,24 @@ def test_json_there_and_back() -> None:
     """A signature survives the journey through a route record, byte for byte the same."""
     assert Signature.from_json(SIGNATURE.to_json()) == SIGNATURE
     assert Signature.from_json(SIGNATURE.to_json()).to_json() == SIGNATURE.to_json()
+
+
+def test_online_inputs_survive_the_journey_and_leave_other_signatures_as_they_were() -> None:
+    """What is looked up is written down; a signature without it has the bytes it had before there was such a thing."""
+    looked_up = Signature((Input("spent", "double", online=Online(60.0, 1.5)), *SIGNATURE.inputs), SIGNATURE.outputs)
+    assert Signature.from_json(looked_up.to_json()) == looked_up
+    assert [each.name for each in looked_up.online] == ["spent"] and not SIGNATURE.online
+    plain = Signature((Input("x", "double"),), (Output("score"),)).to_json()
+    assert plain == (
+        '{"inputs":[{"name":"x","type":"double","nullable":false,"categories":null,"description":""}],'
+        '"outputs":[{"name":"score","type":"double","minimum":null,"maximum":null}]}'
+    )
+
+
+def test_a_missing_online_value_in_a_data_file_is_what_a_lane_would_use() -> None:
+    """Its default, or NaN where there is none."""
+    assert number_of(Input("spent", "double", online=Online(60.0, 1.5)), "") == 1.5
+    assert math.isnan(number_of(Input("spent", "double", nullable=True, online=Online(60.0)), None))
 
 
 def test_lists_and_mappings_give_the_same_matrix() -> None:

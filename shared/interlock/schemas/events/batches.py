@@ -50,10 +50,10 @@ class BatchAnswered(Event, frozen=True, kw_only=True):
         ',{"name":"epoch","type":"long","doc":"The epoch of the route by which the batch was answered."}'
         ',{"name":"results_root","type":"string","doc":"`sha256:` and the RFC 6962 tree hash over the results'
         ', `leaf_rows` of them in each leaf."}'
-        ',{"name":"leaf_rows","type":"int","doc":"How many results one leaf of that tree holds; the last may '
-        'hold fewer."}'
-        ',{"name":"requests_digest","type":"string","doc":"`sha256:` and the digest over the requests\' values'
-        ', in order, each behind its length."}'
+        ',{"name":"leaf_rows","type":"int","doc":"How many values one leaf of either tree holds; the last may'
+        ' hold fewer."}'
+        ',{"name":"requests_digest","type":"string","doc":"`sha256:` and the RFC 6962 tree hash over the requ'
+        "ests' values, in leaves of the same size.\"}"
         ',{"name":"versions","doc":"The versions that answered.","type":{"type":"array","items":{"type":"reco'
         'rd","name":"AnsweredBy","doc":"A version that answered in a batch.","fields":[{"name":"arm","type":"'
         'string","doc":"The arm of the route that answered, such as champion."}'
@@ -87,9 +87,9 @@ class BatchAnswered(Event, frozen=True, kw_only=True):
     results_root: str
     """`sha256:` and the RFC 6962 tree hash over the results, `leaf_rows` of them in each leaf."""
     leaf_rows: int
-    """How many results one leaf of that tree holds; the last may hold fewer."""
+    """How many values one leaf of either tree holds; the last may hold fewer."""
     requests_digest: str
-    """`sha256:` and the digest over the requests' values, in order, each behind its length."""
+    """`sha256:` and the RFC 6962 tree hash over the requests' values, in leaves of the same size."""
     versions: tuple[AnsweredBy, ...]
     """The versions that answered."""
     at: datetime

@@ -74,6 +74,8 @@ class ObservedRejection(msgspec.Struct, frozen=True, kw_only=True):
     """The model's name."""
     version: int
     """The version's number within its model, from 1."""
+    digest: str
+    """The version's identity, as in the groups; empty where no version was asked."""
     reason: str
     """Why, from the closed list of dead letters."""
     rows: int
@@ -83,22 +85,22 @@ class ObservedRejection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observation(Event, frozen=True, kw_only=True):
-    """What a lane saw in one batch, written in the batch's own transaction: it counts what was committed."""
+    """What a lane saw in a batch or a part of it, in the batch's own transaction: it counts what was committed."""
 
     SCHEMA_ID: ClassVar[int] = 19
     TOPIC: ClassVar[str] = "{endpoint}.observations"
     TYPE: ClassVar[str] = "io.interlock.observation.v1"
     KEY: ClassVar[str] = "endpoint"
     SCHEMA: ClassVar[str] = (
-        '{"type":"record","namespace":"io.interlock","name":"Observation","doc":"What a lane saw in one batch'
-        ', written in the batch\'s own transaction: it counts what was committed.","fields":[{"name":"endpoint'
-        '","type":"string","doc":"The endpoint\'s name, which its topics begin with."}'
+        '{"type":"record","namespace":"io.interlock","name":"Observation","doc":"What a lane saw in a batch o'
+        'r a part of it, in the batch\'s own transaction: it counts what was committed.","fields":[{"name":"en'
+        'dpoint","type":"string","doc":"The endpoint\'s name, which its topics begin with."}'
         ',{"name":"topic","type":"string","doc":"The topic that the requests came from."}'
         ',{"name":"partition","type":"int","doc":"Its partition."}'
-        ',{"name":"from_offset","type":"long","doc":"Where the batch began: the offset behind the batch befor'
-        'e it, so that no gap is left."}'
-        ',{"name":"next_offset","type":"long","doc":"The offset behind the batch."}'
-        ',{"name":"rows","type":"int","doc":"How many requests the batch had, rejected ones included."}'
+        ',{"name":"from_offset","type":"long","doc":"Where it begins: the offset behind the observation befor'
+        'e, so that no gap is left."}'
+        ',{"name":"next_offset","type":"long","doc":"The offset behind what was seen."}'
+        ',{"name":"rows","type":"int","doc":"How many requests were seen, rejected ones included."}'
         ',{"name":"epoch","type":"long","doc":"The epoch of the route by which the batch was answered."}'
         ',{"name":"taken_at","type":{"type":"long","logicalType":"timestamp-millis"},"doc":"When the lane too'
         'k the batch from Kafka, in UTC."}'
@@ -140,6 +142,8 @@ class Observation(Event, frozen=True, kw_only=True):
         ':"The arm of the route that answered, such as champion."}'
         ',{"name":"model","type":"string","doc":"The model\'s name."}'
         ',{"name":"version","type":"int","doc":"The version\'s number within its model, from 1."}'
+        ',{"name":"digest","type":"string","doc":"The version\'s identity, as in the groups; empty where no ve'
+        'rsion was asked."}'
         ',{"name":"reason","type":"string","doc":"Why, from the closed list of dead letters."}'
         ',{"name":"rows","type":"int","doc":"How many."}'
         ',{"name":"requested_at","type":"bytes","doc":"int64: each request\'s own time, in milliseconds since '
@@ -155,11 +159,11 @@ class Observation(Event, frozen=True, kw_only=True):
     partition: int
     """Its partition."""
     from_offset: int
-    """Where the batch began: the offset behind the batch before it, so that no gap is left."""
+    """Where it begins: the offset behind the observation before, so that no gap is left."""
     next_offset: int
-    """The offset behind the batch."""
+    """The offset behind what was seen."""
     rows: int
-    """How many requests the batch had, rejected ones included."""
+    """How many requests were seen, rejected ones included."""
     epoch: int
     """The epoch of the route by which the batch was answered."""
     taken_at: datetime

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from interlock_builder.measures import measure
+from interlock.measures import measure
 
 RANDOM = np.random.default_rng(3)
 TRUTH = (RANDOM.random(500) < 0.2).astype(float)

@@ -1,4 +1,4 @@
-"""The metrics of gates, as scikit-learn defines them, over plain arrays; None where one is not defined."""
+"""How right scores are, as scikit-learn defines it, over plain arrays; None where a metric is not defined."""
 
 from __future__ import annotations
 

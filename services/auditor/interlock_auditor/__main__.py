@@ -1,0 +1,10 @@
+"""`python -m interlock_auditor`: run the auditor."""
+
+from __future__ import annotations
+
+import sys
+
+from interlock.service import run
+
+if __name__ == "__main__":
+    sys.exit(run("auditor"))

@@ -1,0 +1,269 @@
+"""What watching costs a lane: observations and audited batches switched on and off, slice by slice, in one process.
+
+`python -m tests.bench.bench_watching --home DIR` runs against the servers of a running stack; without `--home` it
+starts its own. One lane answers a preloaded backlog again and again, and after every few batches it changes what it
+tells of them, so that whatever else the machine does falls on all variants alike. The version is a linear model behind
+Ray Serve, as in the product; with `--here` it answers in the router's own process, and the cost is held against the
+smallest lane that can be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import ray
+import structlog
+import uvloop
+
+from interlock.blobs import Blobs
+from interlock.codec.contract import request_schema
+from interlock.ids import uuid7
+from interlock.kafka.transaction import PartitionTransactions
+from interlock.serving import cluster, replica
+from interlock.signature import Input, Matrix, Output, Signature
+from interlock_router import observe
+from interlock_router.settings import Settings
+from tests.bench.bench_lane import servers
+from tests.integration.router import rig as rigs
+from tests.integration.serving import graphs
+
+MODEL = "linear"
+VARIANTS = {"off": (False, False), "observations": (True, False), "batches": (False, True), "both": (True, True)}
+"""Whether a variant writes observations, and whether it writes batches."""
+PASS_SECONDS_MAX = 120.0
+
+
+class Slice(NamedTuple):
+    """A stretch of batches that were told of in one way: what it cost."""
+
+    variant: str
+    rows: int
+    cpu_seconds: float
+    wall_seconds: float
+
+
+def signature(features: int) -> Signature:
+    """Return a signature of so many doubles."""
+    inputs = tuple(Input(f"f{index}", "double") for index in range(features))
+    return Signature(inputs=inputs, outputs=(Output("score"),))
+
+
+def main() -> int:
+    """Measure, and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, default=None)
+    parser.add_argument("--requests", type=int, default=250_000)
+    parser.add_argument("--features", type=int, default=30)
+    parser.add_argument("--passes", type=int, default=8)
+    parser.add_argument("--slice", type=int, default=3, help="batches until the next variant's turn")
+    parser.add_argument("--here", action="store_true", help="score in the router's own process")
+    parser.add_argument("--only", choices=tuple(VARIANTS), help="one variant alone, to be profiled")
+    options = parser.parse_args()
+    schema = request_schema("bench", signature(options.features))
+    with (
+        servers(options.home) as environment,
+        rigs.schema_registry({rigs.REQUEST_SCHEMA_ID: schema}) as url,
+        contextlib.nullcontext() if options.here else _version(options.features) as address,
+    ):
+        settings = Settings(
+            kafka_bootstrap_servers=environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"], schema_registry_url=url
+        )
+        os.environ["INTERLOCK_SCHEMA_REGISTRY_URL"] = url
+        endpoint = asyncio.run(_preload(settings, options))
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(
+            target=_route, args=(settings.model_dump_json(), endpoint, vars(options), address, there)
+        )
+        process.start()
+        slices = [Slice(*each) for each in here.recv()]
+        process.join(20)
+    sys.stdout.write(json.dumps(_figures(slices)) + "\n")
+    return 0
+
+
+@contextmanager
+def _version(features: int) -> Iterator[str]:
+    """Run a linear model in a Ray of its own; yields the cluster's address."""
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, namespace=cluster.NAMESPACE)
+    address = str(context.address_info["gcs_address"])  # type: ignore[attr-defined]  # of the local context
+    with tempfile.TemporaryDirectory() as folder:
+        text = graphs.manifest_text(MODEL, 1, [f"f{index}" for index in range(features)])
+        model = graphs.linear([1.0] * features)
+        digest, manifest_digest, artifact_digest = graphs.stored(Blobs(Path(folder)), text, model)
+        application = replica.application(
+            MODEL,
+            1,
+            digest,
+            manifest_digest=manifest_digest,
+            artifact_digest=artifact_digest,
+            blob_folder=Path(folder),
+        )
+        asyncio.run(_deploy(cluster.ServeControl(address), application))
+        yield address
+    ray.shutdown()
+
+
+async def _deploy(control: cluster.ServeControl, application: Any) -> None:
+    await control.deploy(application, MODEL)
+    async with asyncio.timeout(90):
+        while not ((state := (await control.status()).get(MODEL)) and state.running):
+            await asyncio.sleep(0.2)
+
+
+async def _preload(settings: Settings, options: argparse.Namespace) -> str:
+    """Write the requests into one partition; return the endpoint's name."""
+    rig = rigs.Rig(settings, 1, signature(options.features))
+    await rig.create()
+    for start in range(0, options.requests, 1000):
+        values = []
+        for number in range(start, start + 1000):
+            row = {f"f{index}": number + index / 10 for index in range(options.features)}
+            values.append(rig.write({"request_id": f"r{number}", "requested_at": 1_700_000_000_000 + number, **row}))
+        rig.produce(values, lambda index, start=start: f"k{(start + index) % 5000}")  # type: ignore[misc]  # bound now
+    return rig.endpoint
+
+
+def _route(settings: str, endpoint: str, options: dict[str, Any], address: str | None, pipe: Any) -> None:
+    """Be the router's process."""
+    logging.getLogger("aiokafka").setLevel("ERROR")
+    logging.getLogger("ray").setLevel("ERROR")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    values = {key: value for key, value in json.loads(settings).items() if value != "**********"}
+    pipe.send(uvloop.run(_serve(values, endpoint, options, address)))
+
+
+async def _serve(
+    values: dict[str, Any], endpoint: str, options: dict[str, Any], address: str | None
+) -> list[tuple[Any, ...]]:
+    """Answer the backlog once in each pass, by a new group; return the slices."""
+    slices: list[tuple[Any, ...]] = []
+    for number in range(options["passes"]):
+        settings = Settings(**{**values, "group": "bench-" + uuid7()})
+        rig = rigs.Rig(settings, 1, signature(options["features"]))
+        rig.endpoint = endpoint
+        if address is None:
+            rig.serving.add("m", 1)
+        else:
+            rig.serving = _Served(address)
+            await rig.serving.call("", np.zeros((1, options["features"])), 30.0)
+        rig.route((1, 10_000))
+        switch = _Switch(number, options["slice"], options["requests"], options["only"])
+        with switch.patched():
+            async with rigs.RunningRouter(rig), asyncio.timeout(PASS_SECONDS_MAX):
+                await switch.done.wait()
+        slices += switch.slices
+    return slices
+
+
+class _Switch:
+    """Stands between the lane and what it tells: lets through what is on, and goes on to the next variant in time."""
+
+    def __init__(self, first: int, batches: int, requests: int, only: str | None) -> None:
+        self.done = asyncio.Event()
+        self.slices: list[Slice] = []
+        names = list(VARIANTS) if only is None else [only]
+        self._order = names[first % len(names) :] + names[: first % len(names)]  # no variant always has the same turn
+        self._batches = batches
+        self._left = requests
+        self._commits = self._rows = 0
+        self._begun: tuple[float, float] | None = None
+
+    @property
+    def _variant(self) -> str:
+        return self._order[self._commits // self._batches % len(self._order)]
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """Have the lane of this process work under the switch."""
+        commit = PartitionTransactions.commit
+
+        def observations(*arguments: Any) -> list[Any]:
+            return observe.observations(*arguments) if VARIANTS[self._variant][0] else []
+
+        def batches_answered(*arguments: Any) -> list[Any]:
+            return observe.batches_answered(*arguments) if VARIANTS[self._variant][1] else []
+
+        async def counted(transactions: PartitionTransactions, outgoing: Any, next_offset: int, stamp: int) -> None:
+            await commit(transactions, outgoing, next_offset, stamp)
+            self._committed(len(outgoing[0].records))
+
+        with (
+            mock.patch("interlock_router.lane.observations", observations),
+            mock.patch("interlock_router.lane.batches_answered", batches_answered),
+            mock.patch.object(PartitionTransactions, "commit", counted),
+        ):
+            yield
+
+    def _committed(self, rows: int) -> None:
+        variant, self._rows = self._variant, self._rows + rows
+        self._left -= rows
+        self._commits += 1
+        if self._commits % self._batches == 0:
+            now = time.process_time(), time.perf_counter()
+            if self._begun is not None and self._commits > self._batches * len(self._order):  # the first turns warm up
+                cpu, wall = now[0] - self._begun[0], now[1] - self._begun[1]
+                self.slices.append(Slice(variant, self._rows, cpu, wall))
+            self._begun, self._rows = now, 0
+        if self._left <= 0:
+            self.done.set()
+
+
+class _Served(rigs.LocalServing):
+    """The version behind Ray Serve, under the digest that the rig's route gives it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._handles = cluster.Handles(address)
+
+    async def call(self, name: str, matrix: Matrix, seconds_max: float) -> tuple[str, Matrix]:
+        """Ask the replica."""
+        _, outputs = await self._handles.call(MODEL, matrix, seconds_max)
+        return rigs.version_digest(1), outputs
+
+
+def _figures(slices: list[Slice]) -> dict[str, Any]:
+    """Return for each variant CPU and rate, and how much more than `off`: the median, and the quartiles around it.
+
+    A slice is held against the mean of the slices of `off` nearest before and behind it.
+    """
+    figures: dict[str, Any] = {}
+    places = [index for index, each in enumerate(slices) if each.variant == "off"]
+    for name in dict.fromkeys(each.variant for each in slices):
+        mine = [(index, each) for index, each in enumerate(slices) if each.variant == name]
+        figures[name] = {
+            "slices": len(mine),
+            "rows_per_slice": round(statistics.mean(each.rows for _, each in mine)),
+            "cpu_microseconds": round(statistics.median(1e6 * each.cpu_seconds / each.rows for _, each in mine), 2),
+            "events_per_second": round(statistics.median(each.rows / each.wall_seconds for _, each in mine)),
+        }
+        if not places or name == "off":
+            continue
+        for title, cost in (("cpu", "cpu_seconds"), ("time", "wall_seconds")):
+            more = []
+            for index, each in mine:
+                beside = sorted(places, key=lambda place, index=index: abs(place - index))[:2]  # type: ignore[misc]  # bound
+                off = statistics.mean(getattr(slices[place], cost) / slices[place].rows for place in beside)
+                more.append(100 * (getattr(each, cost) / each.rows / off - 1))
+            figures[name][f"{title}_percent_more"] = [round(each, 1) for each in statistics.quantiles(more, n=4)]
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
