@@ -52,7 +52,7 @@ def consistency_path(leaf_hashes: Sequence[bytes], old_size: int) -> list[bytes]
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected_root: bytes) -> bool:
-    """Say whether `path` proves that the tree of `size` leaves has leaf hash `leaf` at `index` (RFC 9162, 2.1.3.2)."""
+    """Say whether `path` proves that the tree of `size` leaves has leaf hash `leaf` at `index` (RFC 9162, 2.1.3)."""
     if not 0 <= index < size:
         return False
     number, last, found = index, size - 1, leaf
@@ -70,7 +70,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
 
 
 def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: bytes, path: Sequence[bytes]) -> bool:
-    """Say whether `path` proves that the new tree begins with the old one (RFC 9162, 2.1.4.2).
+    """Say whether `path` proves that the new tree begins with the old one (RFC 9162, 2.1.4).
 
     Every tree begins with the empty one: for `old_size` 0 the path is empty and the old root that of nothing.
     """

@@ -84,7 +84,7 @@ PLANTS: dict[str, Callable[[Path], str]] = {
     "settings_are_described": _append(
         f"{AUDITOR}/settings.py",
         '"""Planted."""\nclass Settings:\n    port: int = 1\n',
-        "settings.py:3: port has no desc",
+        ": port has no desc",
     ),
     "errors_are_documented": _append(
         f"{AUDITOR}/errors.py",

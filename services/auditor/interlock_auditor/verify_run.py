@@ -67,7 +67,12 @@ async def verify(**asked: Any) -> dict[str, Any]:
 
     Raises Refusal(AUDIT_UNVERIFIABLE) where a key is missing, Transient where a server is away.
     """
-    return dict(msgspec.to_builtins(await run(msgspec.convert(asked, Asked))))
+    return dict(msgspec.to_builtins(await run(msgspec.convert(asked, Asked, dec_hook=_path))))
+
+
+def _path(kind: type, value: Any) -> Any:
+    """Return a path that was given as text."""
+    return kind(value)
 
 
 async def run(asked: Asked) -> Report:

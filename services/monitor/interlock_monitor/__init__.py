@@ -1,1 +1,1 @@
-"""The monitor service: a room with its topics ready; nothing runs here yet (see README.md)."""
+"""The monitor service: what every version answered, window by window (see README.md)."""

@@ -19,7 +19,7 @@ COMMIT_SECONDS: Final = 1.0
 Failed = Callable[[BaseException], None]
 
 
-class _Parts(BootStrategy):  # type: ignore[misc]  # the framework has no annotations
+class _Parts(BootStrategy):
     """What of Faust is started: consumer, conductor, agents. It sends nothing, serves nothing, measures nothing."""
 
     enable_kafka_producer = False
@@ -27,7 +27,7 @@ class _Parts(BootStrategy):  # type: ignore[misc]  # the framework has no annota
     enable_sensors = False
 
 
-class App(faust.App):  # type: ignore[misc]  # the framework has no annotations
+class App(faust.App):
     """An app that tells of an agent's failure at once, in place of skipping the record that it failed on."""
 
     BootStrategy = _Parts

@@ -37,7 +37,7 @@ class Positions(Protocol):
         """Return up to where it is safe."""
 
 
-class _Worker(WorkerThread):  # type: ignore[misc]  # the framework has no annotations
+class _Worker(WorkerThread):
     """The consumer's thread. It never holds the process back: Faust would wait for it without a bound."""
 
     def __init__(self, service: Any, **arguments: Any) -> None:
@@ -49,13 +49,13 @@ class _Worker(WorkerThread):  # type: ignore[misc]  # the framework has no annot
         self.is_stopped.wait(THREAD_SECONDS_MAX)
 
 
-class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]  # the framework has no annotations
+class _Thread(AIOKafkaConsumerThread):
     """Runs the client in a thread and an event loop of its own."""
 
     Worker = _Worker
 
-    def _create_worker_consumer(self, transport: ReadingTransport) -> Any:
-        settings = transport.settings
+    def _create_worker_consumer(self, transport: Transport) -> Any:
+        settings = cast("ReadingTransport", transport).settings
         return make_consumer(
             settings,
             settings.stream_group,
@@ -80,7 +80,7 @@ class _Thread(AIOKafkaConsumerThread):  # type: ignore[misc]  # the framework ha
         """Say nothing: the stream looks at the app's crash itself, and tells of it once."""
 
 
-class _Consumer(Consumer):  # type: ignore[misc]  # the framework has no annotations
+class ReadingConsumer(Consumer):
     """Keeps to `Positions`, whatever Faust believes to be acknowledged."""
 
     def _new_consumer_thread(self) -> _Thread:
@@ -115,14 +115,14 @@ class _Consumer(Consumer):  # type: ignore[misc]  # the framework has no annotat
 
     def lags(self) -> dict[Place, int | None]:
         """Return how many offsets wait in each place; None where nothing was fetched yet."""
-        consumer = self._thread._consumer
+        consumer = self._thread._consumer  # noqa: SLF001 - the thread is this consumer's own
         return {} if consumer is None else {Place(*tp): lag for tp, lag in lags(consumer).items()}
 
 
-class ReadingTransport(Transport):  # type: ignore[misc]  # the framework has no annotations
+class ReadingTransport(Transport):
     """Faust's transport with the consumer above."""
 
-    Consumer = _Consumer
+    Consumer = ReadingConsumer
 
     def __init__(self, urls: Iterable[Any], app: Any, settings: Settings, positions: Positions) -> None:
         super().__init__(list(urls), app)

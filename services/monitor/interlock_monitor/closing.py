@@ -15,6 +15,7 @@ from interlock.postgres import journal
 from interlock.postgres.journal import Unit
 from interlock.postgres.pool import Pool
 from interlock.schemas.events import DriftCleared, DriftDetected, WindowClosed
+from interlock.sketches import InvalidSketch
 from interlock_monitor.drift import DriftRules, Verdict, compare
 from interlock_monitor.drift_alarm import step
 from interlock_monitor.model import Place
@@ -94,7 +95,12 @@ class Closing:
     async def _told(self, unit: Unit, due: Due) -> list[Event]:
         """Keep a window's newest revision and what it does to its version's alarm; return what is to be told of it."""
         at = self._clock.now()
-        state = WindowState.from_bytes(due.state)
+        try:
+            state = WindowState.from_bytes(due.state)
+        except InvalidSketch as error:  # nothing mends it, and it must not hold the windows behind it up
+            log.error("window.sketches_unusable", detail=str(error), window=due.row)
+            await self._store.drop_sketches(unit, due)
+            return []
         verdict = compare(self._references.known.get((due.model, due.version)), state, self._rules)
         told = window_closed(due.key, state, due.revision + 1, verdict, at, due.length_milliseconds)
         await self._store.close(unit, due, told, verdict_json(verdict), milliseconds(at))

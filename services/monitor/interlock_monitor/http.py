@@ -36,47 +36,11 @@ def router(pool: Pool, references: References, settings: Settings) -> APIRouter:
     """Return the monitor's routes."""
     routes = APIRouter(prefix="/v1/endpoints/{endpoint}", tags=["monitor"])
     store = ViewStore(pool)
-
-    async def known(endpoint: str) -> None:
-        if not await store.knows(endpoint):
-            raise Refusal(ENDPOINT_UNKNOWN, f"{endpoint} is not watched.")
-
-    @routes.get("/windows", summary="An endpoint's newest windows, as JSON or Parquet")
-    async def windows(
-        endpoint: str,
-        viewer: Viewer,
-        version: Version = None,
-        arm: str | None = None,
-        since: Since = None,
-        until: Until = None,
-        limit: Limit = 200,
-        format: str | None = None,
-        accept: Annotated[str, Header()] = "",
-    ) -> Response:
-        await known(endpoint)
-        rows = await store.windows(
-            endpoint, version, arm, _aware(since), _aware(until), min(limit, settings.answer_windows_max)
-        )
-        found = [http_views.window(row) for row in rows]
-        if format == "parquet" or MEDIA_TYPE in accept:
-            return Response(await asyncio.to_thread(parquet, found), media_type=MEDIA_TYPE)
-        return _json({"windows": found})
-
-    @routes.get("/windows/{start}/features", summary="How the features and outputs of one window are spread")
-    async def features(
-        endpoint: str, start: datetime, viewer: Viewer, version: Version = None, arm: str | None = None
-    ) -> Response:
-        await known(endpoint)
-        begin = _aware(start)
-        assert begin is not None
-        rows = await store.sketches(endpoint, milliseconds(begin), version, arm)
-        if not rows:
-            raise Refusal(WINDOW_UNKNOWN, f"{endpoint} has no such window that begins at {begin.isoformat()}.")
-        return _json({"endpoint": endpoint, "versions": [http_views.features(row) for row in rows]})
+    _add_windows(routes, store, settings)
 
     @routes.get("/drift", summary="How each version's newest window stands beside its reference profile")
     async def drift(endpoint: str, viewer: Viewer) -> Response:
-        await known(endpoint)
+        await _known(store, endpoint)
         rows = await store.latest(endpoint, LATEST_WINDOWS * settings.window_milliseconds)
         await references.learn({(row["model"], row["version"]) for row in rows})
         found = [http_views.drift(row, references.known.get((row["model"], row["version"]))) for row in rows]
@@ -92,7 +56,7 @@ def router(pool: Pool, references: References, settings: Settings) -> APIRouter:
         until: Until = None,
         limit: Limit = 200,
     ) -> Response:
-        await known(endpoint)
+        await _known(store, endpoint)
         rules = QualityRules.of(settings)
         view = await quality.view(
             pool,
@@ -102,16 +66,57 @@ def router(pool: Pool, references: References, settings: Settings) -> APIRouter:
             arm=arm,
             since=_aware(since),
             until=_aware(until),
-            windows_max=limit,
+            windows_max=min(limit, settings.answer_windows_max),
         )
         return _json(view)
 
     @routes.get("/coverage", summary="Which requests are counted, and which cannot be")
     async def coverage(endpoint: str, viewer: Viewer) -> Response:
-        await known(endpoint)
+        await _known(store, endpoint)
         return _json(http_views.coverage(endpoint, *await store.coverage(endpoint, GAPS_SHOWN_MAX)))
 
     return routes
+
+
+def _add_windows(routes: APIRouter, store: ViewStore, settings: Settings) -> None:
+    @routes.get("/windows", summary="An endpoint's newest windows, as JSON or Parquet")
+    async def windows(
+        endpoint: str,
+        viewer: Viewer,
+        version: Version = None,
+        arm: str | None = None,
+        since: Since = None,
+        until: Until = None,
+        limit: Limit = 200,
+        format: str | None = None,
+        accept: Annotated[str, Header()] = "",
+    ) -> Response:
+        await _known(store, endpoint)
+        rows = await store.windows(
+            endpoint, version, arm, _aware(since), _aware(until), min(limit, settings.answer_windows_max)
+        )
+        found = [http_views.window(row) for row in rows]
+        if format == "parquet" or MEDIA_TYPE in accept:
+            return Response(await asyncio.to_thread(parquet, found), media_type=MEDIA_TYPE)
+        return _json({"windows": found})
+
+    @routes.get("/windows/{start}/features", summary="How the features and outputs of one window are spread")
+    async def features(
+        endpoint: str, start: datetime, viewer: Viewer, version: Version = None, arm: str | None = None
+    ) -> Response:
+        await _known(store, endpoint)
+        begin = _aware(start)
+        assert begin is not None
+        rows = await store.sketches(endpoint, milliseconds(begin), version, arm)
+        if not rows:
+            raise Refusal(WINDOW_UNKNOWN, f"{endpoint} has no such window that begins at {begin.isoformat()}.")
+        return _json({"endpoint": endpoint, "versions": [http_views.features(row) for row in rows]})
+
+
+async def _known(store: ViewStore, endpoint: str) -> None:
+    """Refuse an endpoint that is not watched."""
+    if not await store.knows(endpoint):
+        raise Refusal(ENDPOINT_UNKNOWN, f"{endpoint} is not watched.")
 
 
 def _aware(instant: datetime | None) -> datetime | None:

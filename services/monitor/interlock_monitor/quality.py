@@ -20,7 +20,7 @@ from interlock.clock import milliseconds
 from interlock.postgres.journal import Unit
 from interlock.postgres.pool import Connection, Pool, borrowed
 from interlock.schemas.events import Observation, QualityMeasured
-from interlock_monitor import quality_store as store
+from interlock_monitor import store_quality as store
 from interlock_monitor.quality_figures import Figures, Labelled, figures
 from interlock_monitor.quality_labels import (
     DAY_MILLISECONDS,

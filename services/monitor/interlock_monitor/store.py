@@ -24,6 +24,12 @@ _SAME: Final = (
 )
 _KEYS: Final = "unnest($1::text[], $2::bigint[], $3::int[], $4::text[], $5::int[], $6::text[], $7::text[])"
 
+
+def _spelt(statement: str) -> str:
+    """Return a statement with the columns of a window's key written out."""
+    return statement.replace("{key}", _KEY).replace("{keys}", _KEYS).replace("{same}", _SAME)
+
+
 _KEEP_ENDPOINT: Final = "INSERT INTO endpoints (endpoint) VALUES ($1) ON CONFLICT DO NOTHING"
 _ENDPOINTS: Final = "SELECT endpoint FROM endpoints ORDER BY endpoint"
 _KEEP_PROFILE: Final = """
@@ -35,7 +41,8 @@ WHERE profiles.attempt < excluded.attempt
 _PROFILE: Final = "SELECT profile_digest FROM profiles WHERE model = $1 AND version = $2"
 _BEGIN: Final = """
 INSERT INTO positions AS kept (topic, partition, endpoint, seen_at)
-SELECT topic, partition, endpoint, $4 FROM unnest($1::text[], $2::int[], $3::text[]) AS given (topic, partition, endpoint)
+SELECT topic, partition, endpoint, $4
+FROM unnest($1::text[], $2::int[], $3::text[]) AS given (topic, partition, endpoint)
 ON CONFLICT (topic, partition) DO UPDATE SET seen_at = greatest(kept.seen_at, excluded.seen_at)
 RETURNING topic, partition, next_offset
 """
@@ -59,17 +66,17 @@ SET next_offset = excluded.next_offset, rows = kept.rows + excluded.rows
 _GAP: Final = """
 INSERT INTO gaps (topic, partition, from_offset, next_offset, kind) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
 """
-_OPEN: Final = f"INSERT INTO windows ({_KEY}) SELECT * FROM {_KEYS} ON CONFLICT DO NOTHING"
-_LOCK_WINDOWS: Final = f"""
-SELECT {_KEY}, state, rows, rejected, late_rows, revision FROM windows
-WHERE ({_KEY}) IN (SELECT * FROM {_KEYS}) ORDER BY {_KEY} FOR UPDATE
-"""
-_WRITE: Final = f"""
-UPDATE windows SET state = $8, rows = $9, rejected = $10, late_rows = $11, changed = true WHERE {_SAME}
-"""
-_COUNT: Final = f"""
-UPDATE windows SET rows = rows + $8, rejected = rejected + $9, late_rows = late_rows + $8 WHERE {_SAME}
-"""
+_OPEN: Final = _spelt("INSERT INTO windows ({key}) SELECT * FROM {keys} ON CONFLICT DO NOTHING")
+_LOCK_WINDOWS: Final = _spelt("""
+SELECT {key}, state, rows, rejected, late_rows, revision FROM windows
+WHERE ({key}) IN (SELECT * FROM {keys}) ORDER BY {key} FOR UPDATE
+""")
+_WRITE: Final = _spelt("""
+UPDATE windows SET state = $8, rows = $9, rejected = $10, late_rows = $11, changed = true WHERE {same}
+""")
+_COUNT: Final = _spelt("""
+UPDATE windows SET rows = rows + $8, rejected = rejected + $9, late_rows = late_rows + $10 WHERE {same}
+""")
 _WAITING: Final = """
 UPDATE positions SET seen_at = $3 WHERE (topic, partition) IN (SELECT * FROM unnest($1::text[], $2::int[]))
 """
@@ -201,20 +208,12 @@ class Store:
         written, counted = [], []
         for key, state in keyed:
             sketches, *counts, revision = rows[key][7:]
-            if sketches is None and any(counts):
-                counted.append((*key, state.rows, state.rejected))  # its sketches are not kept any more
-                continue
             state.late_rows = state.rows if revision else 0
-            if sketches is not None:
-                try:
-                    whole = WindowState.from_bytes(sketches)
-                    whole.merge(state)
-                except ValueError as error:  # nothing mends it, and the counts at least are certain
-                    log.error("window.sketches_unusable", detail=str(error), window=key)
-                    counted.append((*key, state.rows, state.rejected))
-                    continue
-                state = whole
-            written.append((*key, state.to_bytes(), state.rows, state.rejected, state.late_rows))
+            whole = state if sketches is None and not any(counts) else _merged(key, sketches, state)
+            if whole is None:
+                counted.append((*key, state.rows, state.rejected, state.late_rows))
+            else:
+                written.append((*key, whole.to_bytes(), whole.rows, whole.rejected, whole.late_rows))
         await connection.executemany(_WRITE, written)
         if counted:
             await connection.executemany(_COUNT, counted)
@@ -234,6 +233,19 @@ class Store:
         async with borrowed(self._pool) as connection:
             await connection.execute(_PRUNE_SKETCHES, sketches_before)
             await connection.execute(_PRUNE_WINDOWS, windows_before)
+
+
+def _merged(key: tuple[Any, ...], sketches: bytes | None, state: WindowState) -> WindowState | None:
+    """Return a window's sketches with a state added; None where they are not kept any more, or cannot be added to."""
+    if sketches is None:
+        return None
+    try:
+        whole = WindowState.from_bytes(sketches)
+        whole.merge(state)
+    except ValueError as error:  # nothing mends it, and the counts at least are certain
+        log.error("window.sketches_unusable", detail=str(error), window=key)
+        return None
+    return whole
 
 
 def _places(places: Sequence[Place]) -> tuple[list[str], list[int]]:

@@ -8,21 +8,20 @@ from typing import Any, Final
 from interlock.clock import milliseconds
 from interlock.postgres.pool import Pool, borrowed
 
-_COLUMNS: Final = "endpoint, start_milliseconds, length_milliseconds, model, version, digest, arm"
-
 _KNOWN: Final = """
 SELECT EXISTS (SELECT FROM endpoints WHERE endpoint = $1) OR EXISTS (SELECT FROM coverage WHERE endpoint = $1)
 """
-_WINDOWS: Final = f"""
+_WINDOWS: Final = """
 SELECT * FROM (
-    SELECT {_COLUMNS}, revision, closed, CASE WHEN revision = 0 THEN state END AS state FROM windows
+    SELECT endpoint, start_milliseconds, length_milliseconds, model, version, digest, arm,
+        revision, closed, CASE WHEN revision = 0 THEN state END AS state FROM windows
     WHERE endpoint = $1 AND ($2::int IS NULL OR version = $2) AND ($3::text IS NULL OR arm = $3)
       AND ($4::bigint IS NULL OR start_milliseconds >= $4) AND ($5::bigint IS NULL OR start_milliseconds < $5)
     ORDER BY start_milliseconds DESC, version DESC, arm LIMIT $6) AS newest
 ORDER BY start_milliseconds, version, arm
 """
-_SKETCHES: Final = f"""
-SELECT {_COLUMNS}, state FROM windows
+_SKETCHES: Final = """
+SELECT endpoint, start_milliseconds, length_milliseconds, model, version, digest, arm, state FROM windows
 WHERE endpoint = $1 AND start_milliseconds = $2 AND ($3::int IS NULL OR version = $3) AND ($4::text IS NULL OR arm = $4)
   AND state IS NOT NULL AND version > 0
 ORDER BY version, arm
@@ -40,9 +39,9 @@ _COVERAGE: Final = """
 SELECT topic, partition, first_offset, next_offset, rows FROM coverage WHERE endpoint = $1 ORDER BY topic, partition
 """
 _GAPS: Final = """
-SELECT topic, partition, from_offset, next_offset, kind, found_at FROM gaps
+SELECT topic, partition, gaps.from_offset, gaps.next_offset, kind, found_at FROM gaps
 JOIN coverage USING (topic, partition) WHERE endpoint = $1 ORDER BY topic, partition, gaps.from_offset LIMIT $2
-""".replace("from_offset, next_offset, kind", "gaps.from_offset, gaps.next_offset, kind")
+"""
 _POSITIONS: Final = "SELECT topic, partition, next_offset FROM positions WHERE endpoint = $1 ORDER BY topic, partition"
 
 

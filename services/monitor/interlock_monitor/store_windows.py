@@ -21,20 +21,29 @@ _SAME: Final = (
 _COLUMNS: Final = "endpoint, start_milliseconds, length_milliseconds, model, version, digest, arm"
 _WHOSE: Final = "endpoint = $1 AND model = $2 AND version = $3 AND digest = $4 AND arm = $5"
 
+
+def _spelt(statement: str) -> str:
+    """Return a statement with the columns of a window's key written out."""
+    return statement.replace("{key}", _COLUMNS).replace("{same}", _SAME).replace("{whose}", _WHOSE)
+
+
 _PROGRESS: Final = """
 SELECT topic, partition, endpoint, event_time, seen_at FROM positions WHERE right(topic, 13) = '.observations'
 """
-_DUE: Final = f"""
-SELECT {_COLUMNS} FROM windows
+_DUE: Final = _spelt("""
+SELECT {key} FROM windows
 WHERE endpoint = $1 AND (revision = 0 OR changed) AND state IS NOT NULL
   AND start_milliseconds + length_milliseconds <= $2 AND (revision = 0 OR closed_at <= $3)
-ORDER BY start_milliseconds, {_COLUMNS} LIMIT $4
-"""
-_LOCK: Final = f"SELECT state, revision FROM windows WHERE {_SAME} AND (revision = 0 OR changed) FOR UPDATE SKIP LOCKED"
-_CLOSE: Final = f"""
-UPDATE windows SET revision = $8, changed = false, closed_at = $9, closed = $10, verdict = $11 WHERE {_SAME}
-"""
-_ALARM: Final = f"SELECT state FROM alarms WHERE {_WHOSE} FOR UPDATE"
+ORDER BY start_milliseconds, {key} LIMIT $4
+""")
+_LOCK: Final = _spelt(
+    "SELECT state, revision FROM windows WHERE {same} AND (revision = 0 OR changed) FOR UPDATE SKIP LOCKED"
+)
+_CLOSE: Final = _spelt("""
+UPDATE windows SET revision = $8, changed = false, closed_at = $9, closed = $10, verdict = $11 WHERE {same}
+""")
+_DROP: Final = _spelt("UPDATE windows SET state = NULL, changed = false WHERE {same}")
+_ALARM: Final = _spelt("SELECT state FROM alarms WHERE {whose} FOR UPDATE")
 _KEEP_ALARM: Final = """
 INSERT INTO alarms (endpoint, model, version, digest, arm, state) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (endpoint, model, version, digest, arm) DO UPDATE SET state = excluded.state
@@ -101,6 +110,10 @@ class WindowStore:
     async def close(self, unit: Unit, due: Due, told: WindowClosed, verdict: dict[str, Any], now: int) -> None:
         """Keep a window's newest revision."""
         await unit.connection.execute(_CLOSE, *due.row, told.revision, now, _json(told), _json(verdict))
+
+    async def drop_sketches(self, unit: Unit, due: Due) -> None:
+        """Keep of a window only its counts."""
+        await unit.connection.execute(_DROP, *due.row)
 
     async def alarm(self, unit: Unit, due: Due) -> Alarm | None:
         """Return the alarm of a window's version and arm, its row locked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
@@ -16,6 +16,7 @@ from interlock.kafka.admin import wait_for_kafka
 from interlock.kafka.consumer import Stuck
 from interlock.kafka.passing import passing
 from interlock_monitor.agents import App, make_app
+from interlock_monitor.agents_transport import ReadingConsumer
 from interlock_monitor.closing import Closing
 from interlock_monitor.intake import Intake
 from interlock_monitor.model import Place
@@ -104,11 +105,12 @@ class Stream:
 
     def _waiting(self, app: App) -> set[Place]:
         """Return where something waits to be read, or may; note the lags."""
-        lags: dict[Place, int | None] = app.consumer.lags()
+        consumer = cast("ReadingConsumer", app.consumer)
+        lags = consumer.lags()
         for place, lag in lags.items():
             if lag is not None:
                 metrics.MONITOR_LAG.labels(place.topic, str(place.partition)).set(lag)
-        unread = {Place(message.topic, message.partition) for message in app.consumer.unacked}
+        unread = {Place(message.topic, message.partition) for message in consumer.unacked}
         return {place for place, lag in lags.items() if lag != 0} | (unread & lags.keys())
 
     def _fail(self, error: BaseException) -> None:

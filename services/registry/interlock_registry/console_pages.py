@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-WINDOWS_SHOWN: Final = 40
+WINDOWS_SHOWN: Final = 20
+NAMES_SHOWN: Final = 2
 CHART_WINDOWS: Final = 200
 BARS_HEIGHT: Final = 26.0
 BARS_WIDTH: Final = 100.0
@@ -30,7 +31,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(shaped=shaped, bars=bars, clock=clock, short=short)
+    made.filters.update(shaped=shaped, bars=bars, clock=clock, short=short, few=few)
     return made
 
 
@@ -60,6 +61,12 @@ def clock(value: Any) -> str:
 def short(digest: str) -> str:
     """Return the first twelve digits of a digest, as people compare them."""
     return digest.removeprefix("sha256:")[:12]
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def bars(histogram: Mapping[str, Sequence[float]]) -> dict[str, Any]:

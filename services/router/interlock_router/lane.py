@@ -36,7 +36,7 @@ from interlock_router.observe import Stretch, batches_answered, begin, observati
 from interlock_router.results import ResultEncoder
 from interlock_router.score import Scored, Scorer
 from interlock_router.settings import Settings
-from interlock_router.trace import BatchTrace
+from interlock_router.trace import BatchTrace, LaneTraces
 from interlock_router.writer_schemas import WriterSchemas
 
 CLOSE_SECONDS_MAX = 2.0
@@ -83,6 +83,7 @@ class Lane:
         self._dead_letters = endpoint_topic(ENDPOINT_DEAD_LETTERS, endpoint)
         self._observations = endpoint_topic(ENDPOINT_OBSERVATIONS, endpoint)
         self._batches = endpoint_topic(ENDPOINT_BATCHES, endpoint)
+        self._traces = LaneTraces(endpoint, source, parts.settings.group, parts.settings.trace_links_max)
         self._stopping = asyncio.Event()
         self._log = log.bind(topic=source.topic, partition=source.partition)
 
@@ -191,10 +192,7 @@ class Lane:
 
     async def _score(self, records: Sequence[Any], stretch: Stretch) -> _Work | None:
         """Read and score a batch by the route as it stands; None when stopped while waiting for a server."""
-        settings = self._settings
-        trace = BatchTrace(
-            self._endpoint, self.source, settings.group, records, stretch.taken_at, settings.trace_links_max
-        )
+        trace = self._traces.begin(records, stretch.taken_at)
         with trace.stage("read"):
             batch = await self._read(records, stretch.next_offset)
         while batch is not None:

@@ -97,4 +97,6 @@ class Settings(PlatformSettings):
     )
     live_seconds: float = Field(1.0, gt=0, description="How often the live figures are written.")
     live_ttl_seconds: float = Field(5.0, gt=0, description="How long live figures stay without being renewed.")
-    trace_links_max: int = Field(4, ge=0, description="Requests of a batch whose traces its span is linked to.")
+    trace_links_max: int = Field(
+        8, ge=0, description="Sampled requests that one lane links to their batches in a second; the rest go without."
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from interlock import metrics, semconv, telemetry
@@ -19,7 +19,34 @@ from interlock.kafka.partition import TopicPartition
 from interlock_router.score import Scored
 
 HEADER: Final = "traceparent"
+_SECOND: Final = timedelta(seconds=1)
 _SAMPLED: Final = frozenset(b"13579bdf")  # the last hex digit of the flags, where the sampled bit is set
+
+
+class LaneTraces:
+    """The traces of one lane's batches, with a bound on how many sampled requests are linked in a second.
+
+    A share of the requests, sampled, would make the cost of tracing grow with the load; under load this bound holds
+    it, and a request that finds no room keeps its own trace, without the batch.
+    """
+
+    def __init__(self, endpoint: str, source: TopicPartition, group: str, links_max: int) -> None:
+        self._endpoint = endpoint
+        self._source = source
+        self._group = group
+        self._links_max = links_max
+        self._room = 0
+        self._since: datetime | None = None
+
+    def begin(self, records: Sequence[Any], taken_at: datetime) -> BatchTrace:
+        """Return the trace of a batch of these requests, taken just now."""
+        linked: list[tuple[int, str]] = []
+        if telemetry.has_collector():
+            if self._since is None or not timedelta(0) <= taken_at - self._since < _SECOND:
+                self._since, self._room = taken_at, self._links_max
+            linked = sampled(records, self._room)
+            self._room -= len(linked)
+        return BatchTrace(self._endpoint, self._source, self._group, records, taken_at, linked)
 
 
 class BatchTrace:
@@ -32,18 +59,19 @@ class BatchTrace:
         group: str,
         records: Sequence[Any],
         taken_at: datetime,
-        links_max: int,
+        linked: Sequence[tuple[int, str]],
     ) -> None:
+        """`linked` are offset and traceparent of the sampled requests that the batch is linked to."""
         self._endpoint = endpoint
         self._topic, self._partition = source
         self._group = group
-        self._sampled = sampled(records, links_max) if telemetry.has_collector() else []
+        self._linked = linked
         self._taken_nanoseconds = milliseconds(taken_at) * 1_000_000
         title, attributes = semconv.messaging(
             "process", "process", self._topic, partition=self._partition, group=group, rows=len(records)
         )
         attributes |= {semconv.ENDPOINT: endpoint, semconv.OFFSET: records[0].offset if records else None}
-        self._span = telemetry.begin(title, "consumer", None, [link for _, link in self._sampled], attributes)
+        self._span = telemetry.begin(title, "consumer", None, [link for _, link in linked], attributes)
 
     @property
     def traceparent(self) -> str | None:
@@ -91,7 +119,7 @@ class BatchTrace:
         if self._span.is_recording():
             told = {semconv.OFFSET_NEXT: next_offset, semconv.REJECTED: rejected}
             self._span.set_attributes(told | semconv.answered(self._endpoint, versions))
-        if self._sampled:
+        if self._linked:
             self._tell(versions)
         self._span.end()
 
@@ -99,7 +127,7 @@ class BatchTrace:
         batch = self.traceparent
         title, attributes = semconv.messaging("answer", "process", self._topic, partition=self._partition)
         attributes |= {semconv.ENDPOINT: self._endpoint, semconv.VARIANT: ",".join(map(str, versions))}
-        for offset, traceparent in self._sampled:
+        for offset, traceparent in self._linked:
             attributes[semconv.OFFSET] = offset
             telemetry.begin(title, "consumer", traceparent, [batch], attributes, self._taken_nanoseconds).end()
 
@@ -107,6 +135,8 @@ class BatchTrace:
 def sampled(records: Sequence[Any], links_max: int) -> list[tuple[int, str]]:
     """Return offset and traceparent of the first `links_max` requests whose senders sampled them."""
     found: list[tuple[int, str]] = []
+    if links_max <= 0:
+        return found
     for record in records:
         for name, value in record.headers:
             if name == HEADER and value and value[-1] in _SAMPLED:

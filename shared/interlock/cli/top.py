@@ -115,5 +115,5 @@ def audit_line(head: Mapping[str, Any]) -> str:
     text = f"audit log: {head['size']:,} entries, root {screen.short(head.get('root'))}"
     witnessed = head.get("witnessed_size")
     text += f", witnessed up to {witnessed:,}" if witnessed is not None else ", not witnessed yet"
-    state = head.get("state", "ok")
-    return text if state == "ok" else f"[red]{text}: {screen.paint(head.get('detail') or state)}[/red]"
+    detail = head.get("detail")
+    return f"[red]{text}: {screen.paint(detail)}[/red]" if detail else text

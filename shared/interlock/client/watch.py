@@ -24,7 +24,7 @@ async def look(session: Interlock, endpoint: str | None = None) -> dict[str, Any
     """
     described = [await session.endpoint_details(endpoint)] if endpoint else await session.endpoints()
     views = await asyncio.gather(*(_endpoint(session, each) for each in described))
-    return {"endpoints": list(views), "audit": await _or_away(session, "audit_head")}
+    return {"endpoints": list(views), "audit": audit_state(await _or_away(session, "audit_head"))}
 
 
 async def _endpoint(session: Interlock, described: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,6 +49,15 @@ async def _or_away(session: Interlock, method: str, *arguments: str) -> dict[str
         return await ask
     except InterlockError as error:
         return {"away": error.detail}
+
+
+def audit_state(head: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the head of the audit log in few words; `detail` is None while all is well."""
+    if "away" in head:
+        return {"away": head["away"]}
+    lost = head.get("witness_lost")
+    detail = head.get("trouble") or (lost and f"the witness is lost: {lost}")
+    return {**{name: head.get(name) for name in ("size", "root", "witnessed_size", "state")}, "detail": detail or None}
 
 
 def drift_state(answer: Mapping[str, Any], champion: int | None) -> dict[str, Any]:

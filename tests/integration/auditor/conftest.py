@@ -32,7 +32,8 @@ async def room(shared: Room) -> AsyncIterator[Room]:
     for process in (shared.witness, shared.auditor):
         if process.child is None or process.child.poll() is not None:
             process.start()
-    await shared.say([model_created(0)])
+    if not (await shared.until_state("witnessed", "unwitnessed"))["size"]:
+        await shared.say([model_created(0)])
     await shared.until_state("witnessed")
     yield shared
     await shared.close()

@@ -160,19 +160,20 @@ class Room:
         except httpx.TransportError:
             return {}
 
-    async def until_state(self, state: str, size: int | None = None, seconds: float = 90) -> dict[str, Any]:
-        """Wait until the log is in a state (and of a size); return its head."""
+    async def until_state(self, *states: str, size: int | None = None, seconds: float = 90) -> dict[str, Any]:
+        """Wait until the log is in one of the states (and of a size); return its head."""
         found: dict[str, Any] = {}
 
         async def there() -> bool:
+            now = await self.head()
             found.clear()
-            found.update(await self.head())
-            return found.get("state") == state and (size is None or found.get("size") == size)
+            found.update(now)
+            return found.get("state") in states and (size is None or found.get("size") == size)
 
         try:
             await until(there, seconds)
         except TimeoutError:
-            raise AssertionError(f"not {state} {size}: {found}\n{self.auditor.log.read_text()[-3000:]}") from None
+            raise AssertionError(f"not {states} {size}: {found}\n{self.auditor.log.read_text()[-3000:]}") from None
         return found
 
     async def say(self, events: Sequence[Any]) -> None:

@@ -29,7 +29,7 @@ async def test_an_entry_is_proved_from_its_record_to_the_cosigned_head(room: Roo
     """What the topic holds is what the entry says, and its path leads to the root that both keys signed."""
     before = (await room.head())["size"]
     await room.say([model_created(1), _build(1)])
-    head = await room.until_state("witnessed", before + 2)
+    head = await room.until_state("witnessed", size=before + 2)
     entries = await room.get("/v1/entries", first=head["size"] - 2)
     assert {(each["action"], each["actor"], each["source"]) for each in entries} == {
         ("ModelCreated", "olga", "/interlock/test"),
@@ -63,7 +63,7 @@ async def test_batches_of_an_endpoint_are_joined_and_found_by_request(room: Room
     async def entered() -> bool:
         return len(await room.get("/v1/entries", endpoint=name, action="BatchAnswered")) == 3
 
-    await until(entered)
+    await until(entered, 90)
     assert not [gap for gap in head["gaps"] if gap["topic"].startswith("interlock.")]
     told = [gap for gap in (await room.head())["gaps"] if gap["topic"] == f"{name}.requests"]
     assert [(gap["from_offset"], gap["next_offset"]) for gap in told] == [(9, 11)]
@@ -118,7 +118,7 @@ async def test_an_hour_away_is_caught_up_without_a_gap(room: Room) -> None:
     for number in range(10):
         await room.say([model_created(number * 300 + each) for each in range(300)])
     room.auditor.start()
-    head = await room.until_state("witnessed", before + 3000)
+    head = await room.until_state("witnessed", size=before + 3000)
     assert head["gaps"] == [gap for gap in head["gaps"] if not gap["topic"].startswith("interlock.")]
     assert (await room.verify()).findings == []
 
@@ -145,7 +145,7 @@ async def test_records_that_kafka_has_dropped_are_told_as_a_gap(room: Room) -> N
     async def entered() -> bool:
         return bool(await room.get("/v1/entries", endpoint=name, action="BatchAnswered"))
 
-    await until(entered)
+    await until(entered, 90)
     room.auditor.stop()
     for number in range(1, 5):
         await room.say([batch(name, 0, number * 5, number * 5 + 5)])
@@ -164,7 +164,7 @@ async def test_records_that_kafka_has_dropped_are_told_as_a_gap(room: Room) -> N
             (f"{name}.requests", 15),
         }
 
-    await until(told)
+    await until(told, 90)
     await room.until_state("witnessed")
 
 

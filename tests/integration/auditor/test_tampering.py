@@ -28,7 +28,7 @@ async def filled(room: Room) -> Room:
     """The log with some hundred entries, all witnessed."""
     before = (await room.head())["size"]
     await room.say([model_created(number) for number in range(300)])
-    await room.until_state("witnessed", before + 300)
+    await room.until_state("witnessed", size=before + 300)
     return room
 
 
@@ -48,7 +48,7 @@ async def test_a_row_edited_under_the_running_auditor_stops_it(filled: Room) -> 
     assert report.findings[0].place.startswith("interlock.model.events/0/")
     await filled.say([model_created(1)])
     await filled.owner(f"UPDATE entries SET actor = 'olga' WHERE seq = {seq}")
-    await filled.until_state("witnessed", size + 1)
+    await filled.until_state("witnessed", size=size + 1)
     assert (await filled.verify()).findings == []
 
 
@@ -102,7 +102,7 @@ async def test_an_old_backup_is_not_gone_on_with(filled: Room, witness_away: boo
     await filled.owner("DELETE FROM entries", BACK, "DROP TABLE kept")
     if witness_away:
         filled.witness.start()
-    await filled.until_state("witnessed", size + 1)
+    await filled.until_state("witnessed", size=size + 1)
 
 
 async def test_the_witness_signs_neither_a_fork_nor_a_shorter_log(filled: Room) -> None:
@@ -123,7 +123,7 @@ async def test_the_witness_signs_neither_a_fork_nor_a_shorter_log(filled: Room) 
     assert (answer.status_code, answer.json()["code"]) == (403, "NOTE_REFUSED")
     assert len(list((filled.folder / "witness" / "refused").iterdir())) >= 2
     await filled.say([model_created(3)])
-    await filled.until_state("witnessed", known + 1)
+    await filled.until_state("witnessed", size=known + 1)
 
 
 async def test_a_history_rewritten_while_nobody_looks_is_refused(filled: Room) -> None:
@@ -136,7 +136,7 @@ async def test_a_history_rewritten_while_nobody_looks_is_refused(filled: Room) -
     filled.auditor.start()
     await filled.until_state("refused")
     await filled.owner("DELETE FROM entries", BACK, "DROP TABLE kept")
-    await filled.until_state("witnessed", size)
+    await filled.until_state("witnessed", size=size)
 
 
 async def test_a_witness_whose_disk_was_changed_does_not_serve(filled: Room) -> None:

@@ -22,13 +22,13 @@ async def test_a_lost_witness_is_told_and_caught_up_when_back(room: Room) -> Non
     room.witness.kill()
     await room.until_state("lost")
     await room.say([model_created(number) for number in range(500)])
-    head = await room.until_state("lost", before + 500)
+    head = await room.until_state("lost", size=before + 500)
     assert head["witnessed_size"] == before
     room.auditor.kill()
     room.auditor.start()
-    await room.until_state("lost", before + 500)
+    await room.until_state("lost", size=before + 500)
     room.witness.start()
-    head = await room.until_state("witnessed", before + 500)
+    head = await room.until_state("witnessed", size=before + 500)
     assert head["witnessed_size"] == before + 500
     said = (await _said(room))[seen:]
     told = [type(each).__name__ for each in said if not isinstance(each, CheckpointSigned)]

@@ -110,7 +110,8 @@ async def opened(servers: dict[str, str], folder: Path, **changes: Any) -> Async
     }
     settings = PlatformSettings(kafka_bootstrap_servers=given["kafka_bootstrap_servers"], blob_folder=folder / "blobs")
     await ensure_topics(settings, control_topics())
-    yield Room(settings, environment, given["postgres_dsn"], issue(private, "t", ("viewer",), 3600, datetime.now(UTC)))
+    dsn = environment["INTERLOCK_POSTGRES_DSN"]
+    yield Room(settings, environment, dsn, issue(private, "t", ("viewer",), 3600, datetime.now(UTC)))
     connection = await asyncpg.connect(owner)
     await connection.execute(f"GRANT {role} TO CURRENT_USER")
     await connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")

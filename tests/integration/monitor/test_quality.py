@@ -146,6 +146,19 @@ async def test_those_who_bring_and_those_who_measure_do_not_miss_each_other(pool
     await agrees(pool, made, made.labels)
 
 
+async def test_one_measures_at_a_time(pool: Pool) -> None:
+    """While one has not committed another does nothing; afterwards there is nothing left to do."""
+    made, clock = world(300, 6), ManualClock(BEGAN + timedelta(hours=1))
+    await keep(pool, *made.observations)
+    await take(pool, *made.labels)
+    async with journal.unit(pool, Cause.start("test"), clock=clock) as unit:
+        assert await quality.measure_due(unit, RULES) > 0
+        assert await measure(pool, clock) == 0
+    clock.advance(RULES.every_seconds)
+    assert await measure(pool, clock) == 0
+    await agrees(pool, made, made.labels)
+
+
 async def test_bad_labels_change_no_figure_and_are_told(pool: Pool) -> None:
     """From the future, no number, another endpoint's, learnt too late: refused, counted, and with the reason."""
     made, clock = world(300, 6), ManualClock(BEGAN + timedelta(hours=1))

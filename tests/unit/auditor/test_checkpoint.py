@@ -9,7 +9,7 @@ import pytest
 from interlock import auth, merkle
 from interlock_auditor.checkpoint import COSIGNATURE, ED25519, BadNote, Checkpoint, NoteKey, VerifierKey, split
 
-# The example of Go's golang.org/x/mod/sumdb/note, which the C2SP specification comes from.
+# The example of Go's package sumdb/note, which the C2SP specification comes from.
 GO_KEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 GO_NOTE = (
     "If you think cryptography is the answer to your problem,\n"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from interlock.cli.follow import WORDS, sentence, short_type
 from interlock.cli.top import audit_line, drift_words, page, table
-from interlock.client.watch import drift_state, summary
+from interlock.client.watch import audit_state, drift_state, summary
 from interlock.schemas.events import EVENTS
 from interlock.schemas.topics import MODEL_EVENTS
 from interlock_registry.handlers import CONSUMES
@@ -65,11 +65,12 @@ def test_a_drifting_version_comes_before_a_clear_champion() -> None:
 def test_the_page_names_drift_and_the_audit_head() -> None:
     """One look says what drifts, and how long the audit log is; a watcher that is away is said to be away."""
     figures = summary("fraud", {"instances": []}) | {"drift": {"state": "drift", "version": 2, "features": ["amount"]}}
-    head = {"size": 1234, "root": "sha256:" + "ab" * 32, "witnessed_size": 1200, "state": "ok"}
+    head = {"size": 1234, "root": "sha256:" + "ab" * 32, "witnessed_size": 1200, "state": "witnessed"}
     out = Console(file=StringIO(), width=130)
-    out.print(page({"endpoints": [figures], "audit": head}))
+    out.print(page({"endpoints": [figures], "audit": audit_state(head)}))
     shown = out.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
     assert "v2: amount" in shown
     assert "1,234 entries, root abababababab, witnessed up to 1,200" in shown
     assert "monitor away" in drift_words({"away": "nobody answers"})
+    assert "row 7 was changed" in audit_line(audit_state({**head, "state": "refused", "trouble": "row 7 was changed"}))
     assert "away (nobody answers)" in audit_line({"away": "nobody answers"})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -245,3 +247,10 @@ def test_a_histogram_to_look_at() -> None:
     assert (seen.reference[-1], seen.edges[-1]) == (0, state.features["f0"].maximum) and seen.window[-1] > 0.3
     empty = window_of(reference, np.full((5, 1), math.nan))
     assert histogram(reference.columns[0], empty.features["f0"]) is None
+
+
+def test_the_monitor_does_without_scipy() -> None:
+    """It would cost the process some 40 MB for two functions."""
+    modules = "interlock_monitor.windows, interlock_monitor.drift_alarm, interlock_monitor.drift_histogram"
+    program = f"import sys, {modules}; sys.exit(any(name.startswith('scipy') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

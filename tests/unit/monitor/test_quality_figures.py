@@ -95,7 +95,8 @@ def test_numbers_as_labels_leave_nothing_to_classify() -> None:
 
 def test_the_threshold_itself_counts_as_called() -> None:
     """A score of exactly the threshold is a call."""
-    assert figures(1, labelled([0.5], [1.0]), 0.5, 1.0).recall == 1.0
+    found = figures(1, labelled([0.5], [1.0]), 0.5, 1.0)
+    assert (found.recall, found.precision, found.cost) == (1.0, 1.0, 0.0)
 
 
 def test_a_miss_costs_its_weight_and_a_false_alarm_its_price() -> None:

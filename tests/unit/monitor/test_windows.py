@@ -158,7 +158,7 @@ def test_latencies_by_stage() -> None:
         "total": 3,
     }
     assert state.latency["queue"].maximum == 500 and state.latency["queue"].minimum == 0
-    assert state.latency["score"].quantile(0.9) == 40
+    assert state.latency["score"].quantile(0.9) == 40 and state.latency["total"].minimum == 0
     assert state.latency["total"].quantile(0.5) == pytest.approx(140, rel=0.01)
 
 
@@ -215,6 +215,19 @@ def test_a_reference_that_comes_too_late_is_compared_by_the_sketch() -> None:
     assert np.abs(column.ranks_at(reference.columns[0].edges) - exact).max() <= 40
     verdict = compare(reference, states[key()], DriftRules())
     assert verdict.evidence == "enough" and not verdict.drifted
+
+
+def test_parts_counted_on_different_grids_are_compared_by_the_sketch() -> None:
+    """Ranks at other edges do not add up, nor do some with none: the whole has none, and its rows all the same."""
+    matrix = RANDOM.normal(size=(2000, 2))
+    one, other = (reference_of(RANDOM.normal(size=(3000, 2))) for _ in range(2))
+    batches = [observation(answered(part, [T0] * 1000)) for part in np.split(matrix, 2)]
+    for second in (other, None):
+        whole = folded(batches[0], references={("fraud", 2): one})[key()]
+        whole.merge(WindowState.from_bytes(folded(batches[1], references={("fraud", 2): second})[key()].to_bytes()))
+        assert whole.rows == whole.features["f0"].count == 2000
+        assert whole.features.grid is None and whole.features["f0"].ranks is None
+        assert not compare(one, whole, DriftRules()).drifted
 
 
 def test_a_malformed_observation_changes_nothing() -> None:

@@ -34,7 +34,7 @@ function show(look) {
 function axes(unit) {
   const faint = style("--faint"), line = style("--line");
   const common = { stroke: faint, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
-  return [common, { ...common, size: 62, values: (_, values) => values.map((v) => v.toLocaleString("en-US") + unit) }];
+  return [common, { ...common, size: 78, values: (_, values) => values.map((v) => v.toLocaleString("en-US") + unit) }];
 }
 
 function chart(element, labels, data, unit) {
