@@ -37,7 +37,7 @@ from interlock.ids import uuid7
 from interlock.kafka.transaction import PartitionTransactions
 from interlock.serving import cluster, replica
 from interlock.signature import Input, Matrix, Output, Signature
-from interlock_router import observe
+from interlock_router import memory, observe
 from interlock_router.settings import Settings
 from tests.bench.bench_lane import servers
 from tests.integration.router import rig as rigs
@@ -142,6 +142,7 @@ async def _preload(settings: Settings, options: argparse.Namespace) -> str:
 
 def _route(settings: str, endpoint: str, options: dict[str, Any], address: str | None, pipe: Any) -> None:
     """Be the router's process."""
+    memory.keep_freed()
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("ray").setLevel("ERROR")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

@@ -19,7 +19,7 @@ from tests.docs.blocks import Block, BlockFailed, Shell, blocks
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 HOWTO = ROOT / "docs" / "howto"
-TRIED_HOWTO = ("connect-a-client", "push-a-model", "roll-back", "dead-letters", "explain-a-decision")
+TRIED_HOWTO = ("connect-a-client", "push-a-model", "roll-back", "dead-letters", "watch-a-version", "explain-a-decision")
 """In this order, each going on where the one before ended."""
 UNTRIED_HOWTO = {
     "grown-installation": "it needs servers of somebody else's",
@@ -192,6 +192,7 @@ HOWTO_PRINTS = {
         "iris is back at version 1",
     ),
     "dead-letters": ("BAD_FRAMING", "flower-3", "1 of 1 requests are on their way again", "0 of 0 requests"),
+    "watch-a-version": ("^iris  ", "/console$", r"^rows in all windows: [1-9]\d*$", r"^labelled: 4\d$"),
     "explain-a-decision": ("approved for iris", "^1$", "^Everything above holds.$", "^WRONG: "),
 }
 

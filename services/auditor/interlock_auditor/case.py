@@ -103,6 +103,12 @@ def place_of(value: bytes) -> int | None:
         return None
 
 
+def times_of(requested_at: datetime) -> frozenset[int]:
+    """Return the whole milliseconds that a request of this time may bear: writers of Avro cut off or round."""
+    near = milliseconds(requested_at.replace(microsecond=requested_at.microsecond // 1000 * 1000))
+    return frozenset({near, near + (requested_at.microsecond % 1000 > 0)})
+
+
 def told(entries: Iterable[Entry], size: int) -> list[Told]:
     """Return the entries among the first `size` of the log, with their events."""
     return [Told(each, each.event) for each in entries if each.seq < size]
@@ -308,4 +314,16 @@ def _varint(value: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-__all__ = ["Coordinates", "Evidence", "Reread", "Told", "bundle", "choose", "place_of", "result_of", "route_of", "told"]
+__all__ = [
+    "Coordinates",
+    "Evidence",
+    "Reread",
+    "Told",
+    "bundle",
+    "choose",
+    "place_of",
+    "result_of",
+    "route_of",
+    "times_of",
+    "told",
+]

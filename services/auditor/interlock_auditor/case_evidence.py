@@ -89,7 +89,7 @@ class Cases:
         """Find a request by its id, near its time; raises Refusal(CASE_UNKNOWN | CASE_AMBIGUOUS)."""
         topic, at = endpoint + case.REQUESTS, milliseconds(requested_at)
         span = round(self._settings.case_search_seconds * 1000)
-        wanted, found = request_id.encode(), list[Coordinates]()
+        wanted, times, found = request_id.encode(), case.times_of(requested_at), list[Coordinates]()
         for partition in await self._lookup.partitions(topic):
             start = await self._lookup.offset_at(topic, partition, at - span)
             if start is None:
@@ -102,7 +102,7 @@ class Cases:
                 enough=lambda record: record.timestamp > at + span,
             )
             for record in records:
-                if wanted in (record.value or b"") and await self._is(record, request_id, at):
+                if wanted in (record.value or b"") and await self._is(record, request_id, times):
                     found.append(Coordinates(topic, partition, record.offset))
         said = f"id {request_id!r} at {requested_at.astimezone(UTC).isoformat(timespec='milliseconds')}"
         if not found:
@@ -115,13 +115,13 @@ class Cases:
             raise Refusal(CASE_AMBIGUOUS, f"{len(found)} requests of {endpoint} have {said}: {', '.join(names)}.")
         return found[0]
 
-    async def _is(self, record: Any, request_id: str, at: int) -> bool:
-        """Say whether a request has this id and this time; one that cannot be read has neither."""
+    async def _is(self, record: Any, request_id: str, times: frozenset[int]) -> bool:
+        """Say whether a request has this id and one of these times; one that cannot be read has neither."""
         schema = await self._schema_of(record.value)
         if schema is None:
             return False
         read = verifier.request_of(record.value, schema)
-        return read is not None and read.get("request_id") == request_id and read.get("requested_at") == at
+        return read is not None and read.get("request_id") == request_id and read.get("requested_at") in times
 
     async def _schema_of(self, value: bytes | None) -> str | None:
         if value is None or len(value) < HEADER_BYTES or value[0] != MAGIC:

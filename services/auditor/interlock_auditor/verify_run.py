@@ -85,18 +85,20 @@ async def run(asked: Asked) -> Report:
         hashes = b"" if head is None else await witness.leaves(0, head.size)
         comparison = Comparison(hashes, 0 if head is None else head.size)
         found = [] if head is None else _signed(asked, head)
-        (tree, behind), forged = await asyncio.gather(_compared(first, comparison), store.forged_columns(second))
-        found += comparison.findings()
+        leaves, forged = await asyncio.gather(_compared(first, comparison), store.forged_columns(second))
+        wrong = comparison.findings()
+        found += wrong
         found += [Finding(COLUMN_FORGED, seq, seq) for seq in forged]
+        witnessed = _grown(Tree(), hashes)
         if head is not None:
-            witnessed = Tree()
-            witnessed.extend_with(hashes)
             found += heads(await _presented(first, head, asked), head, witnessed)
+        # Where nothing is wrong the witness's tree is the table's, but for what is newer.
+        tree = _grown(Tree(), leaves) if wrong else _grown(witnessed, leaves[len(hashes) :])
         again = await _again(asked.kafka, first, tree) if asked.kafka else None
     if again is not None:
         found += again.findings
     return Report(
-        rows=behind,
+        rows=comparison.rows,
         witnessed=comparison.size,
         root="sha256:" + tree.root().hex(),
         findings=found,
@@ -120,23 +122,28 @@ async def _witness(asked: Asked) -> AsyncIterator[Witness]:
         await client.close()
 
 
-async def _compared(connection: Connection, comparison: Comparison) -> tuple[Tree, int]:
-    """Hold every row against the witness, the next span being fetched while one is hashed; return tree and rows."""
-    tree = Tree()
+async def _compared(connection: Connection, comparison: Comparison) -> bytes:
+    """Hold every row against the witness, the next span being fetched while one is hashed; return all leaf hashes."""
+    found: list[bytes] = []
     least, behind = await store.bounds(connection)
     at = least // TILE_ENTRIES * TILE_ENTRIES
     tiles = await store.span(connection, at, min(at + SPAN_ENTRIES, behind))
     while at < behind:
         at += SPAN_ENTRIES
         following = store.span(connection, at, max(at, min(at + SPAN_ENTRIES, behind)))
-        tiles, _ = await asyncio.gather(following, asyncio.to_thread(_add, comparison, tree, tiles))
-    return tree, comparison.rows
+        tiles, _ = await asyncio.gather(following, asyncio.to_thread(_add, comparison, found, tiles))
+    return b"".join(found)
 
 
-def _add(comparison: Comparison, tree: Tree, tiles: list[Tile]) -> None:
+def _add(comparison: Comparison, leaves: list[bytes], tiles: list[Tile]) -> None:
     for tile in tiles:
         comparison.add(tile)
-        tree.extend_with(tile.leaves)
+        leaves.append(tile.leaves)
+
+
+def _grown(tree: Tree, hashes: bytes) -> Tree:
+    tree.extend_with(hashes)
+    return tree
 
 
 def _signed(asked: Asked, head: Checkpoint) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from interlock.cache import Cache
 from interlock.service import Host, Service
 from interlock.serving.cluster import Handles
+from interlock_router import memory
 from interlock_router.features_feed import Feeder
 from interlock_router.features_store import Features, FeatureStore
 from interlock_router.lanes import Lanes
@@ -23,6 +24,7 @@ USES: tuple[str, ...] = ()
 
 async def build(host: Host) -> Service:
     """Put the router together."""
+    memory.keep_freed()
     settings: Settings = host.settings
     routes = Routes()
     follower = RouteFollower(settings, routes, host.stopping)

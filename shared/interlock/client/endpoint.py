@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from interlock.client.errors import TimedOut
 from interlock.client.records import Feature, RequestWriter, Result, Sent
+from interlock.codec import rows
 from interlock.codec.framing import unframe
 from interlock.ids import uuid7
+from interlock.schemas import endpoint_topic
+from interlock.schemas.events import LabelRecorded
+from interlock.schemas.topics import ENDPOINT_LABELS
 
 if TYPE_CHECKING:
     from interlock.client.session import Interlock
@@ -63,6 +67,33 @@ class Endpoint:
         producer = await self._session.producer()
         pairs = ((key.encode(), self._writer.write(uuid7(), self._session.clock.now(), each)) for key, each in requests)
         return await producer.send_many(self.requests_topic, pairs)
+
+    async def label(
+        self,
+        request_id: str,
+        requested_at: datetime,
+        label: float,
+        *,
+        weight: float | None = None,
+        source: str = "",
+        at: datetime | None = None,
+    ) -> None:
+        """Say the truth about a past request, as it became known at `at` (now); a later word replaces it.
+
+        `requested_at` is the request's own time, as it stands in its result: with the id it names the request. `label`
+        is 1 or 0 (or a regression's number), `weight` what the decision is worth.
+        """
+        said = LabelRecorded(
+            endpoint=self.name,
+            request_id=request_id,
+            requested_at=requested_at,
+            label=float(label),
+            weight=weight,
+            source=source,
+            at=at or self._session.clock.now(),
+        )
+        producer = await self._session.producer()
+        await producer.send(endpoint_topic(ENDPOINT_LABELS, self.name), request_id.encode(), rows.encode(said))
 
     async def results(self, group: str | None = None, *, since: Since = "opened") -> AsyncGenerator[Result, None]:
         """Yield committed results as they come, for ever.

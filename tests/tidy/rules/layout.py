@@ -25,8 +25,8 @@ NOUNS = {
     },
     "deployer": {"plan", "rollout", "serve", "subjects", "table", "verdict", "warming"},
     "router": {
-        "batch", "dead_letters", "features", "gateway", "lane", "lanes", "live", "observe", "replay", "results",
-        "routes", "score", "trace", "writer_schemas",
+        "batch", "dead_letters", "features", "gateway", "lane", "lanes", "live", "memory", "observe", "replay",
+        "results", "routes", "score", "trace", "writer_schemas",
     },
     "monitor": {"agents", "closing", "drift", "intake", "quality", "references", "stream", "upkeep", "windows"},
     "auditor": {"case", "checkpoint", "entry", "log", "tiles", "verifier", "verify", "witness"},

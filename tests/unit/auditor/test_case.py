@@ -97,6 +97,13 @@ def test_a_results_place_is_read_without_its_schema() -> None:
     assert case.place_of(b"\x00" * 5 + b"\xff" * 40) is None
 
 
+@pytest.mark.parametrize(("seconds", "parts"), [(0.009, {9}), (0.0091, {9, 10}), (0.0099, {9, 10}), (0.0, {0})])
+def test_a_time_is_found_whether_it_was_cut_or_rounded(seconds: float, parts: set[int]) -> None:
+    """A caller knows its time to the microsecond; the request bears whole milliseconds, made in either way."""
+    start = round(later(0).timestamp() * 1000)
+    assert {each - start for each in case.times_of(later(seconds))} == parts
+
+
 def test_a_route_that_ended_says_when() -> None:
     """The next epoch's route, not the one after it, ends the route that answered."""
     after = [again(of(Route), epoch=epoch, promotion=epoch + 2, at=later(100 + epoch)) for epoch in (5, 4)]
