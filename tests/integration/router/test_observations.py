@@ -24,7 +24,7 @@ from tests.integration.router.test_faults import STEPS, Interrupted
 
 REQUESTS = 20_000
 TAKEN_MAX = 700
-STRETCH = 100
+STRETCH = 40
 
 
 def _requests(rig: Rig) -> list[bytes | None]:
@@ -40,16 +40,16 @@ def _requests(rig: Rig) -> list[bytes | None]:
 
 
 def _write(rig: Rig, values: list[bytes | None]) -> None:
-    """Write the requests, and between them what no lane may see: requests of transactions that are aborted."""
+    """Write the requests, and between them what no lane may see: requests of a transaction that is aborted."""
     aborting = Producer({"bootstrap.servers": rig.settings.kafka_bootstrap_servers, "transactional.id": rig.endpoint})
     aborting.init_transactions(30)
+    aborting.begin_transaction()
     for start in range(0, REQUESTS, STRETCH):
         rig.produce(values[start : start + STRETCH], lambda index, start=start: f"k{(start + index) % 50}")  # type: ignore[misc]  # bound now
-        aborting.begin_transaction()
         for partition in range(rig.partitions):
             aborting.produce(rig.topic("requests"), key="never", value=rig.value(-1), partition=partition)
         aborting.flush(30)
-        aborting.abort_transaction(30)
+    aborting.abort_transaction(30)
 
 
 async def _answered_with_interruptions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
