@@ -69,6 +69,7 @@ async def test_batches_of_an_endpoint_are_joined_and_found_by_request(room: Room
     assert [(gap["from_offset"], gap["next_offset"]) for gap in told] == [(9, 11)]
 
 
+@pytest.mark.fault
 async def test_every_record_is_entered_once_though_auditors_are_killed(room: Room) -> None:
     """Two auditors, killed again and again under load: no record twice, none left out, the replay has the same root."""
     chance = random.Random(4)

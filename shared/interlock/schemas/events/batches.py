@@ -1,4 +1,4 @@
-"""The events of `{endpoint}.batches`: one small record for each committed batch of results: what the audit log keeps of them.
+"""The events of `{endpoint}.batches`: one small record for each committed batch: what the audit log keeps.
 
 Generated from schemas/ by `make generate`; not written by hand.
 """

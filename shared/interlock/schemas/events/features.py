@@ -1,4 +1,4 @@
-"""The events of `{endpoint}.features`: the newest online features of every entity; the platform feeds them to the lanes.
+"""The events of `{endpoint}.features`: the newest online features of every entity, fed to the lanes.
 
 Generated from schemas/ by `make generate`; not written by hand.
 """

@@ -1,4 +1,4 @@
-"""The events of `{endpoint}.observations`: what a lane tells the monitor about one batch: columns or sketches, never one message per event.
+"""The events of `{endpoint}.observations`: what a lane tells the monitor about one batch, as columns or sketches.
 
 Generated from schemas/ by `make generate`; not written by hand.
 """
