@@ -26,3 +26,7 @@ class Stale(Transient):
 
 class Reread(Transient):
     """An observation does not join on to what is counted: the stream goes back to see whether one was skipped."""
+
+
+class Stalled(Transient):
+    """Something waits to be read and nothing moves: Faust, or the driver below it, has lost its way."""

@@ -64,8 +64,8 @@ class Intake:
         self._covered: dict[Place, int] = {}
         self._durable: dict[Place, int] = {}
         self._doubted: set[tuple[Place, int, int]] = set()
-        self.taken = 0
-        """How many records were taken in, ever: it moves or the stream stands still."""
+        self.moved = 0
+        """Rises with each record taken in and each chunk brought, or the stream stands still."""
 
     async def begin(self, places: Collection[Place], generation: int) -> dict[Place, int]:
         """Forget what is in hand and return where to read on, for each place. Raises Transient."""
@@ -142,7 +142,7 @@ class Intake:
         reached = self._reached.get(place)
         if message.generation_id != self._generation or reached is None:
             return None
-        self.taken += 1
+        self.moved += 1
         if message.offset < reached:
             metrics.MONITOR_RECORDS.labels(place.topic, "replayed").inc()
             return None
@@ -226,6 +226,7 @@ class Intake:
             finally:
                 if not brought:
                     self.stop()
+            self.moved += 1
             self._durable.update({place: step.next_offset for place, step in chunk.steps.items()})
 
     async def _bring(self, chunk: Chunk) -> None:

@@ -47,8 +47,11 @@ class Settings(PlatformSettings):
         gt=0,
         description="How much is fetched of one partition at once; one larger record is fetched alone.",
     )
+    stream_stall_seconds: float = Field(
+        15.0, gt=0, description="Observations that wait for longer, without anything moving, get a new Faust app."
+    )
     stream_stuck_seconds_max: float = Field(
-        60.0, gt=0, description="Observations that wait for longer, without one being taken, end the process."
+        60.0, gt=0, description="And if new ones do not help for so long, the process ends."
     )
     profile_wait_seconds: float = Field(
         3.0, ge=0, description="How long the first observation of a version waits for the version's reference profile."

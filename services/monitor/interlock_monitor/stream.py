@@ -18,6 +18,7 @@ from interlock.kafka.passing import passing
 from interlock_monitor.agents import App, make_app
 from interlock_monitor.agents_transport import ReadingConsumer
 from interlock_monitor.closing import Closing
+from interlock_monitor.errors import Stalled
 from interlock_monitor.intake import Intake
 from interlock_monitor.model import Place
 from interlock_monitor.settings import Settings
@@ -46,6 +47,7 @@ class Stream:
         self._stopping = stopping
         self._failure: BaseException | None = None
         self._live = False
+        self._stalls = 0
         for name in NARRATORS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -86,22 +88,31 @@ class Stream:
 
     async def _watch(self, app: App, endpoints: list[str]) -> None:
         """Each second: bring home, close windows, measure. Return when the process is to end or endpoints changed."""
-        taken, moved_at = self._intake.taken, self._clock.monotonic()
+        moved, moved_at = self._intake.moved, self._clock.monotonic()
         while True:
             self._raise_failure(app)
             self._live = True
             waiting = self._waiting(app)
-            if self._intake.taken != taken or not waiting:
-                taken, moved_at = self._intake.taken, self._clock.monotonic()
-            still = self._clock.monotonic() - moved_at
-            if still > self._settings.stream_stuck_seconds_max:
-                raise Stuck(f"{len(waiting)} partitions wait, and nothing was read for {still:.0f} s.")
+            if self._intake.moved != moved or not (waiting or app.rebalancing):
+                moved, moved_at, self._stalls = self._intake.moved, self._clock.monotonic(), 0
+            self._refuse_standing_still(self._clock.monotonic() - moved_at, len(waiting))
             await self._intake.flush()
             await self._store.keep_waiting(waiting, milliseconds(self._clock.now()))
             await self._closing.close_due(waiting)
             if self._stopping.is_set() or await self._store.endpoints() != endpoints:
                 return
             await self._pause()
+
+    def _refuse_standing_still(self, seconds: float, waiting: int) -> None:
+        """Raise Stalled when nothing moved for a while, and Stuck when new apps did not help either."""
+        settings = self._settings
+        if seconds <= settings.stream_stall_seconds:
+            return
+        self._stalls += 1
+        told = f"{waiting} partitions wait, and nothing moved for {self._stalls * seconds:.0f} s."
+        if self._stalls * settings.stream_stall_seconds >= settings.stream_stuck_seconds_max:
+            raise Stuck(told)
+        raise Stalled(told)
 
     def _waiting(self, app: App) -> set[Place]:
         """Return where something waits to be read, or may; note the lags."""

@@ -24,13 +24,13 @@ from aiokafka.producer.sender import (
     BaseHandler,
     EndTxnHandler,
     Sender,
-    SendProduceReqHandler,
     TxnOffsetCommitHandler,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from interlock.errors import InterlockError, Transient
 from interlock.kafka.closing import ended
+from interlock.kafka.produce import ProduceHandler
 from interlock.kafka.producer import make_producer
 from interlock.kafka.transaction_state import Decision, decided, settled
 from interlock.settings import PlatformSettings
@@ -329,7 +329,7 @@ class _StrictSender(Sender):  # type: ignore[misc]  # the driver has no annotati
         await _EndTransaction(self, commit_result).do(await self._transaction_coordinator())
 
     async def _send_produce_req(self, node_id: int, batches: Any) -> None:
-        handler = SendProduceReqHandler(self, batches)
+        handler = ProduceHandler(self, batches)
         handler._default_backoff = MARKER_WAIT_SECONDS
         await handler.do(node_id)
         self._in_flight.remove(node_id)

@@ -40,6 +40,8 @@ def session_of(stack: Mapping[str, str], subject: str, *roles: str) -> Interlock
         token=token(Home(Path(stack["INTERLOCK_HOME"])), subject, roles, TOKEN_SECONDS),
         bootstrap=stack["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"],
         schema_registry=stack["INTERLOCK_SCHEMA_REGISTRY_URL"],
+        monitor=stack["INTERLOCK_MONITOR_URL"],
+        auditor=stack["INTERLOCK_AUDITOR_URL"],
     )
 
 

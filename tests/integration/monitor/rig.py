@@ -343,7 +343,8 @@ async def counted(monitor: Monitor, feed: Feed, seconds: float = 60) -> list[dic
 
     with contextlib.suppress(TimeoutError):
         await until(all_there, seconds)
-    assert counts(windows) == expected
+    coverage = await monitor.answer(f"{feed.endpoint}/coverage")
+    assert counts(windows) == expected, coverage
     return windows
 
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
-from tests.integration.registry.browser import browser, looked, sign_in
+from tests.integration.client.browser import browser, looked, sign_in
 from tests.integration.registry.room import Room
 from tests.integration.registry.test_commands import create, proven
 
