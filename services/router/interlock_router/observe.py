@@ -81,7 +81,7 @@ def batches_answered(
         epoch=scored.table.epoch,
         results_root=batches.results_root(values),
         leaf_rows=batches.LEAF_ROWS,
-        requests_digest=batches.requests_digest([record.value for record in batch.records]),
+        requests_digest=batches.root_of(_requests(batch)),
         versions=tuple(
             AnsweredBy(
                 arm=arm.name,
@@ -95,6 +95,15 @@ def batches_answered(
         at=at,
     )
     return [_record(answered, traceparent)]
+
+
+def _requests(batch: Batch) -> batches.Joined:
+    """Return the requests' values, as they were joined to be read, where all were written with one schema."""
+    if len(batch.groups) == 1:
+        columns = batch.groups[0].columns
+        if columns.count == len(batch.records) and columns.joined is not None and columns.lengths is not None:
+            return batches.Joined(columns.lengths, columns.joined)
+    return batches.Joined.of([record.value for record in batch.records])
 
 
 def _by_arm(answers: Sequence[Answer]) -> list[tuple[Arm, list[Answer]]]:

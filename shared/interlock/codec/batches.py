@@ -7,6 +7,7 @@ Its content is their number, then all their lengths, then the values: four bytes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 
@@ -24,23 +25,45 @@ NO_VALUE = 0xFFFFFFFF
 """What stands in place of the length of a request without a value."""
 
 _LEAF = b"\x00"  # the byte before a leaf's content, RFC 6962 section 2.1
-_Lengths = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Values one behind the other, and how long each is: int64, NO_VALUE where there is none."""
+
+    lengths: npt.NDArray[np.int64]
+    content: bytes
+
+    @classmethod
+    def of(cls, values: Sequence[bytes | None]) -> Joined:
+        """Join values."""
+        try:
+            lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))  # type: ignore[arg-type]  # see below
+        except TypeError:  # there is a None, as seldom happens
+            told = [NO_VALUE if value is None else len(value) for value in values]
+            return cls(np.array(told, dtype=np.int64), b"".join(value for value in values if value is not None))
+        return cls(lengths, b"".join(values))  # type: ignore[arg-type]  # all of them have a length
 
 
 def results_root(values: Sequence[bytes], leaf_rows: int = LEAF_ROWS) -> str:
     """Return `sha256:` and the RFC 6962 root over a batch's framed results, in the order of their offsets."""
-    return "sha256:" + merkle.root(_leaf_hashes(values, leaf_rows)).hex()
+    return root_of(Joined.of(values), leaf_rows)
 
 
 def requests_digest(values: Sequence[bytes | None], leaf_rows: int = LEAF_ROWS) -> str:
     """Return the same over the values of a batch's requests, of which some may be missing."""
-    return "sha256:" + merkle.root(_leaf_hashes(values, leaf_rows)).hex()
+    return root_of(Joined.of(values), leaf_rows)
+
+
+def root_of(joined: Joined, leaf_rows: int = LEAF_ROWS) -> str:
+    """Return the same over values that are joined already."""
+    return "sha256:" + merkle.root(_leaf_hashes(joined, leaf_rows)).hex()
 
 
 def leaf_of(values: Sequence[bytes | None]) -> bytes:
     """Return the content of the leaf that holds these values."""
-    lengths, present = _lengths(values)
-    return _head(len(values), lengths.astype(">u4").tobytes()) + b"".join(present)
+    joined = Joined.of(values)
+    return _head(len(values), joined.lengths.astype(">u4").tobytes()) + joined.content
 
 
 def proof_of(values: Sequence[bytes | None], row: int, leaf_rows: int = LEAF_ROWS) -> tuple[bytes, list[bytes]]:
@@ -53,34 +76,23 @@ def proof_of(values: Sequence[bytes | None], row: int, leaf_rows: int = LEAF_ROW
         raise IndexError(f"there is no row {row} among {len(values)}")
     index = row // leaf_rows
     leaf = leaf_of(values[index * leaf_rows : (index + 1) * leaf_rows])
-    return leaf, merkle.inclusion_path(_leaf_hashes(values, leaf_rows), index)
+    return leaf, merkle.inclusion_path(_leaf_hashes(Joined.of(values), leaf_rows), index)
 
 
-def _leaf_hashes(values: Sequence[bytes | None], leaf_rows: int) -> list[bytes]:
-    """Hash leaf after leaf, without work per value: all values are joined once, and the leaves cut from that."""
-    lengths, present = _lengths(values)
-    told, joined = lengths.astype(">u4").tobytes(), memoryview(b"".join(present))
-    sizes = np.where(lengths == NO_VALUE, 0, lengths)
-    starts = np.arange(0, len(values), leaf_rows)
-    ends = np.cumsum(np.add.reduceat(sizes, starts)).tolist() if len(values) else []
+def _leaf_hashes(joined: Joined, leaf_rows: int) -> list[bytes]:
+    """Hash leaf after leaf, cut out of the joined values without any work per value."""
+    lengths, content = joined.lengths, memoryview(joined.content)
+    told = lengths.astype(">u4").tobytes()
+    starts = np.arange(0, lengths.size, leaf_rows)
+    ends = np.cumsum(np.add.reduceat(np.where(lengths == NO_VALUE, 0, lengths), starts)).tolist() if starts.size else []
     hashes = []
     for start, (first, last) in zip(starts.tolist(), pairwise([0, *ends]), strict=True):
         part = told[NUMBER_BYTES * start : NUMBER_BYTES * (start + leaf_rows)]
         leaf = sha256(_LEAF + _head(len(part) // NUMBER_BYTES, part))
-        leaf.update(joined[first:last])
+        leaf.update(content[first:last])
         hashes.append(leaf.digest())
     return hashes
 
 
 def _head(count: int, lengths: bytes) -> bytes:
     return count.to_bytes(NUMBER_BYTES, "big") + lengths
-
-
-def _lengths(values: Sequence[bytes | None]) -> tuple[_Lengths, Sequence[bytes]]:
-    """Return how long each value is, NO_VALUE where there is none, and those that are there."""
-    try:
-        lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))  # type: ignore[arg-type]  # see below
-    except TypeError:  # there is a None, as seldom happens
-        told = [NO_VALUE if value is None else len(value) for value in values]
-        return np.array(told, dtype=np.int64), [value for value in values if value is not None]
-    return lengths, values  # type: ignore[return-value]  # all of them have a length

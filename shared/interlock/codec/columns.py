@@ -39,6 +39,8 @@ class Columns:
     count: int
     columns: dict[str, Column]
     faults: Faults
+    joined: bytes | None = None  # all records one behind the other, where they were read as that
+    lengths: Longs | None = None  # and how long each is
 
     def texts(self, name: str) -> list[bytes | None] | None:
         """Return a text field as UTF-8 bytes per record, or None where the schema has no such text field."""
@@ -88,7 +90,7 @@ def decode(values: Sequence[bytes], plan: Plan, skip: int = 0) -> Columns:
     for step in plan.steps:
         columns.update(reader.read(step))
     reader.finish()
-    return Columns(len(values), columns, reader.faults)
+    return Columns(len(values), columns, reader.faults, reader.joined, reader.lengths)
 
 
 class _Reader:
@@ -99,9 +101,9 @@ class _Reader:
         size = len(self.joined)
         padding = max(varints.BYTES_MAX, 9 * (1 + max(len(step.names) for step in plan.steps)))
         self.buffer: Bytes = np.frombuffer(self.joined + bytes(padding + 1), dtype=np.uint8)
-        length = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
-        self.limit: Longs = np.cumsum(length)
-        self.position: Longs = self.limit - length + skip
+        self.lengths: Longs = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
+        self.limit: Longs = np.cumsum(self.lengths)
+        self.position: Longs = self.limit - self.lengths + skip
         self.park = size
         self.faults = Faults(len(values))
         self.every: Rows = np.arange(len(values))
