@@ -1,7 +1,7 @@
 """Memory of the process: what a batch has freed is kept for the next one.
 
 glibc gives a freed piece of a megabyte back to the system at once, and the next one costs a page fault for every four
-kilobytes: measured, that was a third of what observations cost a lane (ADR 0010). See mallopt(3).
+kilobytes: a large part of what observations cost a lane (ADR 0010). See mallopt(3).
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from interlock.kafka import admin
@@ -175,9 +177,10 @@ async def test_a_killed_deployer_goes_on_where_it_was(setting: Setting, registry
 async def _placed(setting: Setting, registry: RegistryVoice) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        applications = (await setting.get("/v1/applications")).json()
-        if any(each["endpoint"] == registry.endpoint for each in applications):
-            return
+        with contextlib.suppress(httpx.TransportError):  # the first test may come before it listens
+            applications = (await setting.get("/v1/applications")).json()
+            if any(each["endpoint"] == registry.endpoint for each in applications):
+                return
         await asyncio.sleep(0.01)
     raise AssertionError("the approval was not heard")
 
