@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from examples.fraud.features import NAMES
 from examples.fraud.requests import ID_DIGITS
 from examples.fraud.simulator import Flags, Floats, Integers
+from interlock.clock import instant_of
 from interlock.codec import rows
 from interlock.schemas.events import LabelRecorded
 
@@ -67,14 +67,10 @@ class Labels:
         label = LabelRecorded(
             endpoint=self._endpoint,
             request_id=request_id,
-            requested_at=_moment(requested_at),
+            requested_at=instant_of(requested_at),
             label=float(truth),
             weight=float(self._amount[row]),
             source=source,
-            at=_moment(at_milliseconds),
+            at=instant_of(at_milliseconds),
         )
         return request_id.encode(), rows.encode(label)
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,7 +1,9 @@
-"""Back-off: pauses that grow from attempt to attempt, with jitter, up to a bound."""
+"""Back-off: pauses that grow from attempt to attempt, with jitter, up to a bound; and how a pause is cut short."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 
 FIRST_SECONDS = 0.1
@@ -27,3 +29,9 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew after a success."""
         self._attempts = 0
+
+
+async def pause(until: asyncio.Event, seconds: float) -> None:
+    """Wait for a time, or less: until the event is set."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(until.wait(), seconds)

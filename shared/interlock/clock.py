@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -39,3 +41,8 @@ def whole_milliseconds(instant: datetime) -> datetime:
 def milliseconds(instant: datetime) -> int:
     """Return an aware instant as whole milliseconds since the epoch (Avro's timestamp-millis)."""
     return round(instant.timestamp() * 1000)
+
+
+def instant_of(milliseconds_since_1970: int) -> datetime:
+    """Return the aware instant, in UTC, that `milliseconds` gave; exact for every one that a datetime can hold."""
+    return _EPOCH + timedelta(milliseconds=milliseconds_since_1970)

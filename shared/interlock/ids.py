@@ -21,7 +21,17 @@ def uuid7() -> str:
 
 def digest_of(content: bytes) -> str:
     """Return the content's SHA-256 as `sha256:<64 hex digits>`."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()
+    return digest_text(hashlib.sha256(content).digest())
+
+
+def digest_text(digest: bytes) -> str:
+    """Return the 32 bytes of a SHA-256 as the platform writes them, `sha256:<64 hex digits>`."""
+    return "sha256:" + digest.hex()
+
+
+def short_digest(digest: str) -> str:
+    """Return the first twelve digits of a digest, as people compare them."""
+    return digest.removeprefix("sha256:")[:12]
 
 
 def version_digest(manifest: bytes, artifact: bytes) -> str:
@@ -31,7 +41,7 @@ def version_digest(manifest: bytes, artifact: bytes) -> str:
     the other without a change of identity.
     """
     parts = hashlib.sha256(manifest).digest() + hashlib.sha256(artifact).digest()
-    return "sha256:" + hashlib.sha256(_VERSION_DOMAIN + parts).hexdigest()
+    return digest_of(_VERSION_DOMAIN + parts)
 
 
 def request_name(topic: str, partition: int, offset: int) -> str:
@@ -41,4 +51,4 @@ def request_name(topic: str, partition: int, offset: int) -> str:
 
 def application_name(model: str, version: int, digest: str) -> str:
     """Return the Ray Serve application that runs a version, such as `fraud--v2--1f0c9a5be311`."""
-    return f"{model}--v{version}--{digest.removeprefix('sha256:')[:12]}"
+    return f"{model}--v{version}--{short_digest(digest)}"

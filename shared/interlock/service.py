@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 
 from interlock import http, metrics, telemetry
 from interlock.auth import Verifier
-from interlock.backoff import Backoff
+from interlock.backoff import Backoff, pause
 from interlock.blobs import Blobs
 from interlock.cache import Cache
 from interlock.clock import Clock, SystemClock
@@ -294,7 +294,7 @@ async def _loop(step: Step, stopping: asyncio.Event, retry_seconds_max: float) -
                 backoff.reset()
             log.warning("loop.again", loop=_name(step), detail=error.detail)
             metrics.LOOP_RESTARTS.labels(_name(step)).inc()
-        await _sleep(stopping, backoff.next_seconds())
+        await pause(stopping, backoff.next_seconds())
 
 
 async def _every(seconds: float, step: Step, stopping: asyncio.Event) -> None:
@@ -305,7 +305,7 @@ async def _every(seconds: float, step: Step, stopping: asyncio.Event) -> None:
         except Transient as error:
             log.warning("loop.again", loop=_name(step), detail=error.detail)
             metrics.LOOP_RESTARTS.labels(_name(step)).inc()
-        await _sleep(stopping, seconds)
+        await pause(stopping, seconds)
 
 
 class _Server(uvicorn.Server):
@@ -379,12 +379,6 @@ async def _close(steps: Sequence[Callable[[], Awaitable[Any]]]) -> None:
                 await step()
         except (TimeoutError, OSError, InterlockError) as error:
             log.warning("process.unclosed", step=_name(step), detail=_plain(error))
-
-
-async def _sleep(stopping: asyncio.Event, seconds: float) -> None:
-    """Sleep, or less if the process is told to stop."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
 
 
 def _name(step: Callable[..., Any]) -> str:

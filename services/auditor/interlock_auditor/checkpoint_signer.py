@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any, Final
 
 import structlog
 
 from interlock import metrics
+from interlock.backoff import pause
 from interlock.cause import Cause
 from interlock.clock import Clock
 from interlock.codec import rows
 from interlock.errors import Refusal, Transient
+from interlock.ids import digest_text
 from interlock.postgres import journal
 from interlock.postgres.pool import Pool, borrowed
 from interlock.schemas.events import CheckpointSigned, WitnessLost, WitnessReturned
@@ -55,8 +56,7 @@ class Signer:
                 await self._turn()
             else:
                 self._answered_at = self._clock.monotonic()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), LOOK_SECONDS)
+            await pause(self._stopping, LOOK_SECONDS)
 
     async def _recall(self) -> None:
         """Learn once from the journal what was said last: whether the witness is lost, and the last co-signed head."""
@@ -163,7 +163,7 @@ class Signer:
             CheckpointSigned(
                 log=self._log.origin,
                 size=head.size,
-                root="sha256:" + head.root.hex(),
+                root=digest_text(head.root),
                 note=head.note,
                 witnessed=witnessed,
                 at=self._clock.now(),

@@ -39,7 +39,7 @@ UNREADABLE: Final = "Unreadable"
 LETTERS_MAX: Final = 200
 """Texts of a record's headers are kept up to this length."""
 _DIGEST_LETTERS: Final = 71
-_DIGEST_PREFIX: Final = varints.encode(_DIGEST_LETTERS) + b"sha256:"
+DIGEST_PREFIX: Final = varints.encode(_DIGEST_LETTERS) + b"sha256:"
 _CONTROL: Final = dict.fromkeys((*range(32), 127), "\ufffd")
 
 
@@ -124,7 +124,7 @@ def encode(entries: Sequence[Entry]) -> list[bytes]:
         + varints.encode_text(each.subject)
         + varints.encode(each.time)
         + _text(each.schema_digest)
-        + _DIGEST_PREFIX
+        + DIGEST_PREFIX
         + hashlib.sha256(each.payload).hexdigest().encode()
         for each in entries
     ]

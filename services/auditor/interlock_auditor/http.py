@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from interlock.auth import Identity
 from interlock.errors import Poison, Refusal, Transient
 from interlock.http import require
+from interlock.ids import digest_text
 from interlock.postgres.pool import Pool, borrowed
 from interlock_auditor import store
 from interlock_auditor.entry import Entry
@@ -117,7 +118,7 @@ def _head(routes: APIRouter, log: Log) -> None:
             log=log.origin,
             state=log.state,
             size=log.size if log.leading or trouble else None,
-            root="sha256:" + log.tree.root().hex() if log.leading or trouble else None,
+            root=digest_text(log.tree.root()) if log.leading or trouble else None,
             note=None if witnessed is None else witnessed.note,
             witnessed_size=0 if witnessed is None else witnessed.size,
             witness_lost=log.witness_lost,

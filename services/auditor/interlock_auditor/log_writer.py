@@ -7,13 +7,13 @@ reading follows from the rows themselves, so nothing can be entered twice or lef
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
 from interlock import metrics
+from interlock.backoff import pause
 from interlock.clock import Clock
 from interlock.kafka.chunks import ChunkReader, ChunkRecord, Gap
 from interlock.merkle import Tree
@@ -63,14 +63,14 @@ class Writer:
                 async with dedicated(self._settings.postgres_dsn.get_secret_value()) as connection:
                     if not await store.lead(connection):
                         self._log.trouble = None
-                        await self._pause(LEAD_SECONDS)
+                        await pause(self._stopping, LEAD_SECONDS)
                         continue
                     self._log.writer = connection.get_server_pid()
                     await self._lead(connection)
             finally:
                 self._log.leading = False
             if self._log.trouble is not None:
-                await self._pause(self._settings.unsure_seconds)
+                await pause(self._stopping, self._settings.unsure_seconds)
 
     async def _lead(self, connection: Connection) -> None:
         """Look at the table as a whole, then enter what comes."""
@@ -166,7 +166,3 @@ class Writer:
                 log_.error("auditor.gap", topic=gap.topic, partition=gap.partition, detail=gap.detail)
                 metrics.AUDIT_GAPS.labels(gap.topic).inc()
                 self._log.gaps.append(gap)
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)

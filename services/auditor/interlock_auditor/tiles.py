@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from interlock.codec import varints
 from interlock.merkle import HASH_BYTES
-from interlock_auditor.entry import Entry
+from interlock_auditor.entry import DIGEST_PREFIX, Entry
 
 TILE_ENTRIES: Final = 256
 COLUMNS: Final = 12
@@ -25,7 +25,6 @@ _LOW: Final = (1 << _LOW_BITS) - 1
 _LENGTHS: Final = [varints.encode(number) for number in range(_SHORT)]
 _SMALL: Final = [varints.encode((number >> 1) ^ -(number & 1)) for number in range(_LOW + 1)]
 _PAIRS: Final = [bytes(((number & 0x7F) | 0x80, (number >> 7) | 0x80)) for number in range(_LOW + 1)]
-_DIGEST: Final = varints.encode(71) + b"sha256:"
 
 
 class Tile:
@@ -107,7 +106,7 @@ def hashes(columns: Sequence[Sequence[Any]]) -> list[bytes]:
             _LENGTHS[len(event)] if len(event) < _SHORT else varints.encode(len(event)), event,
             texts[action], texts[source], texts[actor],
             _LENGTHS[len(subject)] if len(subject) < _SHORT else varints.encode(len(subject)), subject,
-            _number(time, numbers), texts[schema], _DIGEST, sha256(payload).hexdigest().encode(),
+            _number(time, numbers), texts[schema], DIGEST_PREFIX, sha256(payload).hexdigest().encode(),
         ))  # fmt: skip
         found.append(sha256(content).digest())
     return found

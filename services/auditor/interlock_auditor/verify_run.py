@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from interlock.errors import Refusal
+from interlock.ids import digest_text
 from interlock.merkle import Tree
 from interlock.postgres.pool import Connection, dedicated
 from interlock.settings import PlatformSettings
@@ -100,12 +101,12 @@ async def run(asked: Asked) -> Report:
     return Report(
         rows=comparison.rows,
         witnessed=comparison.size,
-        root="sha256:" + tree.root().hex(),
+        root=digest_text(tree.root()),
         findings=found,
         seconds=time.perf_counter() - started,
         replayed=again.records if again else None,
         gone=again.gone if again else None,
-        replayed_root="sha256:" + again.root.hex() if again else None,
+        replayed_root=digest_text(again.root) if again else None,
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from interlock import metrics, semconv, telemetry
+from interlock.backoff import pause
 from interlock.blobs import Blobs
 from interlock.cause import Cause
 from interlock.clock import Clock
@@ -58,7 +59,7 @@ class Worker:
         while not self._stopping.is_set():
             build = await self._claim() if await self._store.is_any_open() else None
             if build is None:
-                await self._pause(self._settings.build_poll_seconds)
+                await pause(self._stopping, self._settings.build_poll_seconds)
                 continue
             with contextlib.suppress(Lost):
                 await self._traced(build)
@@ -211,7 +212,7 @@ class Worker:
                 log.warning("build.end_not_written", model=build.model, version=build.version, detail=away.detail)
                 if self._stopping.is_set():
                     raise Lost from away
-                await self._pause(away.retry_seconds)
+                await pause(self._stopping, away.retry_seconds)
         metrics.BUILDS.labels(verdict if counted else "late").inc()
         log.info(
             "build.ended" if counted else "build.late_result_refused",
@@ -220,10 +221,6 @@ class Worker:
             attempt=build.attempt,
             verdict=verdict,
         )
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
 def _stream(build: Build) -> str:

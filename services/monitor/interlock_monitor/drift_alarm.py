@@ -6,9 +6,10 @@ from datetime import datetime
 
 import msgspec
 
+from interlock.clock import instant_of
 from interlock.schemas.events import DriftCleared, DriftDetected
 from interlock_monitor.drift import DriftRules, Verdict
-from interlock_monitor.windows import WindowKey, moment
+from interlock_monitor.windows import WindowKey
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +66,8 @@ def step(
         version=key.version,
         digest=key.digest,
         arm=key.arm,
-        window_start=moment(start),
-        window_end=moment(start + window_milliseconds),
+        window_start=instant_of(start),
+        window_end=instant_of(start + window_milliseconds),
         detected_at=alarm.detected_at,
         features=alarm.features,
         at=at,
@@ -92,8 +93,8 @@ def _drifted(
         version=key.version,
         digest=key.digest,
         arm=key.arm,
-        window_start=moment(key.start_milliseconds),
-        window_end=moment(key.start_milliseconds + window_milliseconds),
+        window_start=instant_of(key.start_milliseconds),
+        window_end=instant_of(key.start_milliseconds + window_milliseconds),
         rows=verdict.rows,
         features=verdict.features,
         false_alarms_per_window=verdict.false_alarms_per_window,

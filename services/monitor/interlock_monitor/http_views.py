@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
+from interlock.clock import instant_of
 from interlock_monitor.drift import Reference
 from interlock_monitor.drift_alarm import Alarm
 from interlock_monitor.drift_histogram import histogram
-from interlock_monitor.windows import WindowState, latencies, moment
+from interlock_monitor.windows import WindowState, latencies
 from interlock_monitor.windows_columns import FeatureState
 
 QUANTILES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -108,8 +109,8 @@ def _whose(row: Any) -> dict[str, Any]:
     start = row["start_milliseconds"]
     return {
         **names,
-        "window_start": _iso(moment(start)),
-        "window_end": _iso(moment(start + row["length_milliseconds"])),
+        "window_start": _iso(instant_of(start)),
+        "window_end": _iso(instant_of(start + row["length_milliseconds"])),
     }
 
 

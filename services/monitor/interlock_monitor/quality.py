@@ -11,12 +11,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from interlock.clock import milliseconds
+from interlock.clock import instant_of, milliseconds
 from interlock.postgres.journal import Unit
 from interlock.postgres.pool import Connection, Pool, borrowed
 from interlock.schemas.events import Observation, QualityMeasured
@@ -159,10 +159,10 @@ def _figures(
 def _event(window: store.Window, who: store.Version, revision: int, found: Figures, now: int) -> QualityMeasured:
     return QualityMeasured(
         endpoint=window.endpoint,
-        window_start=_instant(window.window_start),
-        window_end=_instant(window.window_start + window.window_milliseconds),
+        window_start=instant_of(window.window_start),
+        window_end=instant_of(window.window_start + window.window_milliseconds),
         revision=revision,
-        at=_instant(now),
+        at=instant_of(now),
         **who._asdict(),
         **msgspec.structs.asdict(found),
     )
@@ -240,7 +240,3 @@ def _version(
         "total_windows": len(parts),
         "windows": told[::-1],
     }
-
-
-def _instant(milliseconds_since_1970: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds_since_1970)

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import structlog
 
 from interlock import metrics
+from interlock.backoff import pause
 from interlock.clock import Clock, milliseconds
 from interlock.errors import Transient
 from interlock.kafka.admin import wait_for_kafka
@@ -64,7 +65,7 @@ class Stream:
                 await self._run_app(endpoints)
             else:
                 self._live = True
-                await self._pause()
+                await pause(self._stopping, self._settings.stream_flush_seconds)
         self._live = False
 
     async def _run_app(self, endpoints: list[str]) -> None:
@@ -101,7 +102,7 @@ class Stream:
             await self._closing.close_due(waiting)
             if self._stopping.is_set() or await self._store.endpoints() != endpoints:
                 return
-            await self._pause()
+            await pause(self._stopping, self._settings.stream_flush_seconds)
 
     def _refuse_standing_still(self, seconds: float, waiting: int) -> None:
         """Raise Stalled when nothing moved for a while, and Stuck when new apps did not help either."""
@@ -135,11 +136,6 @@ class Stream:
             raise self._failure
         if app.crashed:
             raise app.crash_reason or Transient("the stream ended without a reason")
-
-    async def _pause(self) -> None:
-        """Wait a flush's time; less if the process is to end."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), self._settings.stream_flush_seconds)
 
 
 async def _stop(app: Any) -> None:

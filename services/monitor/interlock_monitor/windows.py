@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple, Protocol, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from interlock.clock import milliseconds
+from interlock.clock import instant_of, milliseconds
 from interlock.codec.observations import PANE_SECONDS, GroupColumns, columns, event_time
 from interlock.schemas.events import (
     FeatureSketch,
@@ -302,8 +302,8 @@ def window_closed(
         version=key.version,
         digest=key.digest,
         arm=key.arm,
-        window_start=moment(key.start_milliseconds),
-        window_end=moment(key.start_milliseconds + window_milliseconds),
+        window_start=instant_of(key.start_milliseconds),
+        window_end=instant_of(key.start_milliseconds + window_milliseconds),
         revision=revision,
         rows=state.rows,
         rejected=state.rejected,
@@ -330,8 +330,3 @@ def latencies(state: WindowState) -> tuple[StageLatency, ...]:
         for stage, histogram in state.latency.items()
         if histogram.count
     )
-
-
-def moment(instant_milliseconds: int) -> datetime:
-    """Return milliseconds since 1970 as an aware datetime in UTC."""
-    return datetime.fromtimestamp(instant_milliseconds / 1000, UTC)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from interlock.backoff import pause
 from interlock.client.errors import Refused
 from interlock.client.session import Interlock, connect
 from interlock.client.watch import look
@@ -85,11 +86,7 @@ class Pages:
                     yield ServerSentEvent(json.dumps(await look(session, endpoint)), event="look")
                 except InterlockError as error:
                     yield ServerSentEvent(json.dumps({"detail": error.detail}), event="away")
-                try:
-                    async with asyncio.timeout(self._settings.console_seconds):
-                        await self.stopping.wait()
-                except TimeoutError:
-                    continue
+                await pause(self.stopping, self._settings.console_seconds)
 
 
 def router(settings: Settings, stopping: asyncio.Event) -> APIRouter:

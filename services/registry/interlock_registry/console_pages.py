@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from interlock.ids import short_digest
+
 WINDOWS_SHOWN: Final = 20
 NAMES_SHOWN: Final = 2
 CHART_WINDOWS: Final = 200
@@ -31,7 +33,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(shaped=shaped, bars=bars, clock=clock, short=short, few=few)
+    made.filters.update(shaped=shaped, bars=bars, clock=clock, short=short_digest, few=few)
     return made
 
 
@@ -56,11 +58,6 @@ def shaped(value: Any, shape: str) -> str:
 def clock(value: Any) -> str:
     """Return an ISO-8601 time in UTC, to the second."""
     return "-" if value is None else datetime.fromisoformat(str(value)).strftime("%Y-%m-%d %H:%M:%S") + " UTC"
-
-
-def short(digest: str) -> str:
-    """Return the first twelve digits of a digest, as people compare them."""
-    return digest.removeprefix("sha256:")[:12]
 
 
 def few(names: Sequence[str]) -> str:
@@ -123,7 +120,7 @@ def _chart(title: str, unit: str, windows: Sequence[Mapping[str, Any]], value: A
 def facts(event: Mapping[str, Any]) -> str:
     """Return what else an event of the timeline says, in one line."""
     said = ", ".join(
-        f"{name} {short(value) if str(value).startswith('sha256:') else value}"
+        f"{name} {short_digest(value) if str(value).startswith('sha256:') else value}"
         for name, value in event.items()
         if name not in _NOT_FACTS and value not in (None, "")
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from interlock.backoff import pause
 from interlock.errors import Transient
 from interlock.postgres.pool import Pool, passing
 from interlock_registry.store_timeline import CHANNEL, Entry, newest, read
@@ -27,12 +28,12 @@ class Timeline:
                     await connection.add_listener(CHANNEL, self._heard)
                     try:
                         while not stopping.is_set() and not connection.is_closed():
-                            await _wait(stopping, self._poll_seconds)
+                            await pause(stopping, self._poll_seconds)
                     finally:
                         if not connection.is_closed():
                             await connection.remove_listener(CHANNEL, self._heard)
             except Transient:
-                await _wait(stopping, self._poll_seconds)
+                await pause(stopping, self._poll_seconds)
         self._heard()
 
     async def wait(
@@ -52,7 +53,7 @@ class Timeline:
             left = until - loop.time()
             if found or left <= 0:
                 return found
-            await _wait(news, min(left, self._poll_seconds))
+            await pause(news, min(left, self._poll_seconds))
 
     async def newest(self, count: int, *, model: str | None = None, endpoint: str | None = None) -> list[Entry]:
         """Return the newest entries, oldest first. Raises Transient where Postgres is away."""
@@ -77,12 +78,3 @@ class Timeline:
         """Wake every reader that waits now."""
         self._news.set()
         self._news = asyncio.Event()
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, at most for a time."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import struct
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import structlog
 
 from interlock import metrics
-from interlock.backoff import Backoff
+from interlock.backoff import Backoff, pause
 from interlock.clock import Clock, milliseconds
 from interlock.codec import rows
 from interlock.errors import Poison, Reason, Transient
@@ -176,8 +175,7 @@ class Feeder:
         metrics.FEATURES_LAG.labels(endpoint_of(partition), str(partition.partition)).set(max(0, lag))
 
     async def _stopped(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+        await pause(self._stopping, seconds)
         return self._stopping.is_set()
 
 

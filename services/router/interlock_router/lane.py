@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ import numpy as np
 import structlog
 
 from interlock import metrics
-from interlock.backoff import Backoff
+from interlock.backoff import Backoff, pause
 from interlock.clock import Clock, milliseconds, whole_milliseconds
 from interlock.errors import Transient
 from interlock.kafka.partition import PartitionReader, TopicPartition
@@ -290,8 +289,7 @@ class Lane:
     async def _rest(self, seconds: float) -> None:
         """Pause, but no longer than until the lane is stopped."""
         if seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), seconds)
+            await pause(self._stopping, seconds)
 
 
 def _pieces(records: Sequence[Any], bytes_max: int) -> Iterator[Sequence[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from interlock.backoff import pause
 from interlock.clock import Clock
 from interlock.errors import Transient
 from interlock_router.settings import Settings
@@ -74,8 +74,7 @@ class Live:
     async def run(self) -> None:
         """Write the figures until told to stop. A cache that is away is ignored, and counted in `missed`."""
         while not self._stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._settings.live_seconds)
+            await pause(self._stopping, self._settings.live_seconds)
             await self.write()
 
     async def write(self) -> None:

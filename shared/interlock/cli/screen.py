@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from interlock.errors import InterlockError, Refusal, Transient
+from interlock.ids import short_digest
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ def paint(cell: Any) -> str:
 
 def short(digest: str | None) -> str:
     """Return the first twelve digits of a digest, as people compare them."""
-    return (digest or "").removeprefix("sha256:")[:12] or "-"
+    return short_digest(digest or "") or "-"
 
 
 def number(value: float | None) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interlock import merkle
+from interlock.ids import digest_text
 
 LEAF_ROWS = 64
 """Values in a leaf: measured (ADR 0010); fewer cost the lane more hashes, more make a proof larger."""
@@ -57,7 +58,7 @@ def requests_digest(values: Sequence[bytes | None], leaf_rows: int = LEAF_ROWS) 
 
 def root_of(joined: Joined, leaf_rows: int = LEAF_ROWS) -> str:
     """Return the same over values that are joined already."""
-    return "sha256:" + merkle.root(_leaf_hashes(joined, leaf_rows)).hex()
+    return digest_text(merkle.root(_leaf_hashes(joined, leaf_rows)))
 
 
 def leaf_of(values: Sequence[bytes | None]) -> bytes:

@@ -8,9 +8,11 @@ from pathlib import Path
 from types import TracebackType
 
 SERVERS = ("kafka", "postgres", "valkey")
-EVERYTHING = (*SERVERS, "ray", "registry", "builder", "deployer", "router", "monitor", "auditor", "witness")
+SERVICES = ("registry", "builder", "deployer", "router", "monitor", "auditor", "witness")
+EVERYTHING = (*SERVERS, "ray", *SERVICES)
+"""All parts of a stack, in starting order."""
 
-__all__ = ["EVERYTHING", "SERVERS", "running"]
+__all__ = ["EVERYTHING", "SERVERS", "SERVICES", "running"]
 
 
 class running:  # noqa: N801 - reads as a phrase: `with running(home) as env`

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from interlock.embedded import jars, kafka, postgres, valkey
+from interlock.embedded import EVERYTHING, SERVERS, SERVICES, jars, kafka, postgres, valkey
 from interlock.embedded.home import Home
 from interlock.embedded.part import Part
 from interlock.embedded.ports import Ports
-
-SERVERS = ("kafka", "postgres", "valkey")
-SERVICES = ("registry", "builder", "deployer", "router", "monitor", "auditor", "witness")
-EVERYTHING = (*SERVERS, "ray", *SERVICES)
 
 
 class UnknownPart(ValueError):

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.commit import OffsetFetchResponse_v2, OffsetFetchResponse_v3
 
 from interlock import metrics
-from interlock.backoff import Backoff
+from interlock.backoff import Backoff, pause
 from interlock.clock import Clock, SystemClock
 from interlock.errors import InterlockError, Poison, Refusal, Transient
 from interlock.kafka import REQUEST_TIMEOUT_MILLISECONDS, connection
@@ -182,8 +182,7 @@ class ControlConsumer:
                 log.info("consumer.started", group=self._group, topics=self._topics)
                 return consumer
             self._moved_at = self._clock.monotonic()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), backoff.next_seconds())
+            await pause(self._stopping, backoff.next_seconds())
         return None
 
     async def _take(
