@@ -14,7 +14,8 @@ from confluent_kafka import TopicPartition as Place
 from interlock import embedded
 from interlock.kafka.admin import ensure_topics
 from interlock.kafka.partition import TopicPartition
-from interlock.kafka.transaction import Doubtful, Outgoing, PartitionTransactions, Record
+from interlock.kafka.prepared import Record
+from interlock.kafka.transaction import Doubtful, Outgoing, PartitionTransactions
 from interlock.schemas import endpoint_topics
 from interlock.settings import PlatformSettings
 from tests.fault.victims import Stack, kill_9, killed_and_back, until

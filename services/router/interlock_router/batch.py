@@ -14,12 +14,16 @@ import numpy.typing as npt
 from interlock.codec.columns import Columns, decode
 from interlock.codec.framing import HEADER_BYTES, unframe
 from interlock.codec.plan import Plan
+from interlock.codec.ragged import Ragged
 from interlock.errors import Poison, Reason
 from interlock.signature import Matrix, Signature
 from interlock_router.features import Joined, Used, nothing_known
 from interlock_router.model import Rows
 
 _OFFSET = attrgetter("offset")
+_TIMESTAMP = attrgetter("timestamp")
+_KEY = attrgetter("key")
+_VALUE = attrgetter("value")
 
 Plans = Callable[[int], Awaitable[Plan | None]]
 
@@ -69,6 +73,26 @@ class Batch:
         """The requests' offsets."""
         return np.fromiter(map(_OFFSET, self.records), dtype=np.int64, count=len(self.records))
 
+    @cached_property
+    def timestamps(self) -> npt.NDArray[np.int64]:
+        """When the requests were written, in milliseconds since 1970."""
+        return np.fromiter(map(_TIMESTAMP, self.records), dtype=np.int64, count=len(self.records))
+
+    @cached_property
+    def record_keys(self) -> list[bytes | None]:
+        """The records' keys."""
+        return list(map(_KEY, self.records))
+
+    @cached_property
+    def values(self) -> list[bytes | None]:
+        """The records' values."""
+        return list(map(_VALUE, self.records))
+
+    @cached_property
+    def ids(self) -> Ragged:
+        """The request ids as one column; to be asked for when the batch is read."""
+        return Ragged.of(self.request_ids)
+
     @property
     def good(self) -> Rows:
         """The requests that nothing has been found against yet."""
@@ -80,8 +104,8 @@ class Batch:
 
     def keys(self, rows: Rows) -> list[bytes]:
         """Return what decides the arm: the record's key, or the request id of a record without one."""
-        records, request_ids = self.records, self.request_ids
-        return [key if (key := records[row].key) is not None else request_ids[row] for row in rows.tolist()]
+        keys, request_ids = self.record_keys, self.request_ids
+        return [key if (key := keys[row]) is not None else request_ids[row] for row in rows.tolist()]
 
     def used(self, signature: Signature) -> Used:
         """Return the online inputs as a version is given them: defaults, where nothing was looked up."""
@@ -125,19 +149,21 @@ async def read(records: Sequence[Request], next_offset: int, plans: Plans, reque
         records,
         next_offset,
         request_ids=[b""] * count,
-        requested_at=np.fromiter((record.timestamp for record in records), dtype=np.int64, count=count),
+        requested_at=np.zeros(count, dtype=np.int64),
         schema_ids=np.zeros(count, dtype=np.int64),
     )
+    batch.requested_at[:] = batch.timestamps
     for frame, rows in _by_frame(batch, request_bytes_max).items():
         await _read_frame(batch, frame, np.array(rows, dtype=np.intp), plans)
     return batch
 
 
-def _by_frame(batch: Batch, request_bytes_max: int) -> dict[bytes, list[int]]:
+def _by_frame(batch: Batch, request_bytes_max: int) -> dict[bytes, Sequence[int]]:
     """Sort the requests by the five bytes they begin with, and reject those without a value or with too large a one."""
+    if (frame := _only_frame(batch.values, request_bytes_max)) is not None:
+        return {frame: range(len(batch.values))}
     frames: dict[bytes, list[int]] = {}
-    for row, record in enumerate(batch.records):
-        value = record.value
+    for row, value in enumerate(batch.values):
         if value is None:
             batch.rejections[row] = Rejection(Reason.EMPTY, "the record has no value")
         elif len(value) > request_bytes_max:
@@ -145,7 +171,16 @@ def _by_frame(batch: Batch, request_bytes_max: int) -> dict[bytes, list[int]]:
             batch.rejections[row] = Rejection(Reason.TOO_LARGE, detail)
         else:
             frames.setdefault(value[:HEADER_BYTES], []).append(row)
-    return frames
+    return dict(frames)
+
+
+def _only_frame(values: Sequence[bytes | None], request_bytes_max: int) -> bytes | None:
+    """Return the five bytes that all values begin with; None where they differ, or where a value will not do."""
+    try:
+        frames = {value[:HEADER_BYTES] for value in values}  # type: ignore[index]  # see below
+    except TypeError:  # there is a None, as seldom happens
+        return None
+    return frames.pop() if len(frames) == 1 and len(max(values, key=len)) <= request_bytes_max else None  # type: ignore[arg-type]  # no None
 
 
 async def _read_frame(batch: Batch, frame: bytes, rows: Rows, plans: Plans) -> None:
@@ -160,7 +195,7 @@ async def _read_frame(batch: Batch, frame: bytes, rows: Rows, plans: Plans) -> N
         rejection = Rejection(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} is not registered")
         batch.rejections.update(dict.fromkeys(rows.tolist(), rejection))
         return
-    values = [batch.records[row].value or b"" for row in rows.tolist()]
+    values = [batch.values[row] or b"" for row in rows.tolist()]
     columns = decode(values, plan, HEADER_BYTES)
     batch.groups.append(Group(schema_id, rows, columns))
     _take_envelope(batch, rows, columns)

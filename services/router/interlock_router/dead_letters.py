@@ -8,7 +8,7 @@ from datetime import datetime
 from interlock.codec import rows
 from interlock.ids import request_name
 from interlock.kafka.headers import cloudevents, parse
-from interlock.kafka.transaction import Record
+from interlock.kafka.prepared import Record
 from interlock.schemas.events import DeadLetter, Header
 from interlock_router.batch import Batch
 from interlock_router.model import RouteTable

@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import numpy as np
 import structlog
 
 from interlock import metrics
@@ -17,8 +16,9 @@ from interlock.backoff import Backoff, pause
 from interlock.clock import Clock, milliseconds, whole_milliseconds
 from interlock.errors import Transient
 from interlock.kafka.partition import PartitionReader, TopicPartition
+from interlock.kafka.prepared import Rows
 from interlock.kafka.replay import REPLAY_OF
-from interlock.kafka.transaction import Fenced, Outgoing, PartitionTransactions, Record
+from interlock.kafka.transaction import Fenced, Outgoing, PartitionTransactions
 from interlock.schemas import endpoint_topic
 from interlock.schemas.topics import (
     ENDPOINT_BATCHES,
@@ -40,7 +40,6 @@ from interlock_router.writer_schemas import WriterSchemas
 
 CLOSE_SECONDS_MAX = 2.0
 _PASSED_ON = ("traceparent", REPLAY_OF)
-_NO_HEADERS: list[tuple[str, bytes]] = []  # one for all records: nobody writes to it
 
 log = structlog.get_logger("interlock.router")
 
@@ -245,13 +244,10 @@ class Lane:
         stretch, batch, scored, at = work.stretch, work.batch, work.scored, work.scored_at
         encoder = ResultEncoder(scored.table, self.source.topic, self.source.partition, work.scored_at)
         values = encoder.encode(batch, scored.answers, scored.rejected)
-        records: list[Record] = [
-            (record.key, value, _traces(record) if record.headers else _NO_HEADERS)
-            for record, value in zip(batch.records, values, strict=True)
-        ]
+        headers = {row: _traces(record) for row, record in enumerate(batch.records) if record.headers}
         columns_bytes_max, trace = self._settings.observation_columns_bytes_max, work.trace.traceparent
         outgoing = [
-            Outgoing(self._results, records),
+            Outgoing(self._results, Rows(batch.record_keys, values, headers)),
             Outgoing(self._observations, observations(stretch, batch, scored, at, columns_bytes_max, trace)),
             Outgoing(self._batches, batches_answered(stretch, batch, scored, values, at, trace)),
         ]
@@ -273,10 +269,7 @@ class Lane:
             metrics.LANE_ROWS.labels(self._endpoint, str(each.arm.version if each.arm else 0), "rejected").inc()
             metrics.DEAD_LETTERS.labels(self._endpoint, each.rejection.reason.value).inc()
         metrics.LANE_BATCH_ROWS.labels(self._endpoint).observe(len(work.batch.records))
-        stamps = np.fromiter(
-            (record.timestamp for record in work.batch.records), dtype=np.int64, count=len(work.batch.records)
-        )
-        taken = milliseconds(self._parts.clock.now()) - stamps
+        taken = milliseconds(self._parts.clock.now()) - work.batch.timestamps
         self._parts.live.note(self._endpoint, versions, len(work.scored.rejected), taken)
 
     def _note_lag(self, lag: int) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
 
 import numpy as np
 
 from interlock.codec import batches, rows
 from interlock.codec.observations import OFFSETS_MAX, Answered, Refused, Seen, observe_all
+from interlock.codec.ragged import Ragged
 from interlock.ids import request_name
 from interlock.kafka.headers import cloudevents
 from interlock.kafka.partition import TopicPartition
-from interlock.kafka.transaction import Record
+from interlock.kafka.prepared import Record
 from interlock.schemas.events import AnsweredBy, BatchAnswered, Observation
 from interlock_router.batch import Batch
 from interlock_router.dead_letters import SOURCE
@@ -66,7 +66,7 @@ def observations(
 
 
 def batches_answered(
-    stretch: Stretch, batch: Batch, scored: Scored, values: Sequence[bytes], at: datetime, traceparent: str | None
+    stretch: Stretch, batch: Batch, scored: Scored, values: Ragged, at: datetime, traceparent: str | None
 ) -> list[Record]:
     """Return the one record for the endpoint's topic of batches; `values` are the results as they are written."""
     answered = BatchAnswered(
@@ -79,7 +79,7 @@ def batches_answered(
         rows=len(values),
         rejected=len(scored.rejected),
         epoch=scored.table.epoch,
-        results_root=batches.results_root(values),
+        results_root=batches.root_of(batches.Joined(values.lengths, values.content)),
         leaf_rows=batches.LEAF_ROWS,
         requests_digest=batches.root_of(_requests(batch)),
         versions=tuple(
@@ -103,7 +103,7 @@ def _requests(batch: Batch) -> batches.Joined:
         columns = batch.groups[0].columns
         if columns.count == len(batch.records) and columns.joined is not None and columns.lengths is not None:
             return batches.Joined(columns.lengths, columns.joined)
-    return batches.Joined.of([record.value for record in batch.records])
+    return batches.Joined.of(batch.values)
 
 
 def _by_arm(answers: Sequence[Answer]) -> list[tuple[Arm, list[Answer]]]:
@@ -131,7 +131,7 @@ def _answered(batch: Batch, arm: Arm, answers: Sequence[Answer]) -> Answered:
         digest=arm.digest,
         offsets=batch.offsets if whole else batch.offsets[places],
         requested_at=batch.requested_at if whole else batch.requested_at[places],
-        request_ids=batch.request_ids if whole else _some(batch.request_ids, places.tolist()),
+        request_ids=batch.ids if whole else batch.ids.some(places),
         output_names=tuple(each.name for each in arm.signature.outputs),
         outputs=outputs,
         feature_names=tuple(each.name for each in arm.signature.inputs),
@@ -146,10 +146,6 @@ def _refused(batch: Batch, rejected: Sequence[Rejected]) -> list[Refused]:
         asked = (arm.name, arm.model, arm.version, arm.digest) if arm else _NO_ARM
         found.setdefault((*asked, each.rejection.reason.value), []).append(each.row)
     return [Refused(*key, batch.offsets[places], batch.requested_at[places]) for key, places in found.items()]
-
-
-def _some(ids: list[bytes], places: list[int]) -> Sequence[bytes]:
-    return itemgetter(*places)(ids) if len(places) > 1 else [ids[place] for place in places]
 
 
 def _record(event: Observation | BatchAnswered, traceparent: str | None) -> Record:

@@ -12,6 +12,7 @@ from interlock.clock import milliseconds
 from interlock.codec import varints
 from interlock.codec.contract import RESULT_FIELDS_ONLINE
 from interlock.codec.framing import frame
+from interlock.codec.ragged import Part, Ragged, weave
 from interlock.ids import request_name
 from interlock.signature import Matrix
 from interlock_router.batch import Batch, Rejection
@@ -22,51 +23,6 @@ Floats = npt.NDArray[np.float64]
 
 _NULL = b"\x00"
 _VALUE = b"\x02"  # the second branch of a union whose first is null
-_SHORT_TEXT_BYTES = 64
-_PREFIXES = tuple(varints.encode(length) for length in range(_SHORT_TEXT_BYTES))
-
-
-class _Cells:
-    """What differs from row to row, side by side in one table of bytes of which some are kept."""
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._tables: list[npt.NDArray[np.uint8]] = []
-        self._kept: list[npt.NDArray[np.bool_]] = []
-
-    def add_longs(self, numbers: varints.Longs) -> None:
-        """Add integers."""
-        table, length = varints.write(numbers)
-        self._add(table, np.arange(varints.BYTES_MAX) < length[:, None])
-
-    def add_nullable_longs(self, numbers: varints.Longs, there: npt.NDArray[np.bool_]) -> None:
-        """Add integers, null where they are not there."""
-        self._add_branch(there)
-        table, length = varints.write(numbers)
-        self._add(table, (np.arange(varints.BYTES_MAX) < length[:, None]) & there[:, None])
-
-    def add_doubles(self, numbers: Floats | None, there: npt.NDArray[np.bool_] | None = None) -> None:
-        """Add nullable doubles, all of them null without `numbers`, and those that are not there."""
-        if numbers is None:
-            self._add_branch(np.zeros(self._rows, dtype=np.bool_))
-            return
-        if there is None:
-            there = np.ones(self._rows, dtype=np.bool_)
-        self._add_branch(there)
-        table = np.ascontiguousarray(numbers, dtype="<f8").view(np.uint8).reshape(-1, 8)
-        self._add(table, np.broadcast_to(there[:, None], table.shape))
-
-    def joined(self) -> tuple[bytes, list[int]]:
-        """Return all rows as one stretch of bytes, and where each ends."""
-        kept = np.concatenate(self._kept, axis=1)
-        return np.concatenate(self._tables, axis=1)[kept].tobytes(), np.cumsum(kept.sum(axis=1)).tolist()
-
-    def _add_branch(self, there: npt.NDArray[np.bool_]) -> None:
-        self._add((2 * there.astype(np.uint8))[:, None], np.ones((self._rows, 1), dtype=np.bool_))
-
-    def _add(self, table: npt.NDArray[np.uint8], kept: npt.NDArray[np.bool_]) -> None:
-        self._tables.append(table)
-        self._kept.append(kept)
 
 
 @dataclass(frozen=True)
@@ -102,54 +58,54 @@ class ResultEncoder:
         self._head = frame(table.result_schema_id, b"")
         self._nulls = len(table.outputs) + (len(table.online) + len(RESULT_FIELDS_ONLINE) if table.online else 0)
 
-    def encode(self, batch: Batch, answers: list[Answer], rejected: list[Rejected]) -> list[bytes]:
+    def encode(self, batch: Batch, answers: list[Answer], rejected: list[Rejected]) -> Ragged:
         """Return one framed result per request, in the order of their offsets."""
-        values: list[bytes] = [b""] * len(batch.records)
+        pieces: list[tuple[Rows, Ragged]] = []
         for answer in answers:
             for schema_id in np.unique(batch.schema_ids[answer.rows]).tolist():
                 chosen = np.flatnonzero(batch.schema_ids[answer.rows] == schema_id)
-                self._encode_answers(batch, answer, chosen, schema_id, values)
-        for each in rejected:
-            values[each.row] = self._encode_rejected(batch, each)
-        return values
+                pieces.append((answer.rows[chosen], self._encode_answers(batch, answer, chosen, schema_id)))
+        if rejected:
+            places = np.array([each.row for each in rejected], dtype=np.intp)
+            pieces.append((places, Ragged.of([self._encode_rejected(batch, each) for each in rejected])))
+        return pieces[0][1] if len(pieces) == 1 else _in_order(pieces, len(batch.records))
 
-    def _encode_answers(self, batch: Batch, answer: Answer, chosen: Rows, schema_id: int, values: list[bytes]) -> None:
+    def _encode_answers(self, batch: Batch, answer: Answer, chosen: Rows, schema_id: int) -> Ragged:
         rows = answer.rows[chosen]
-        places = rows.tolist()
-        cells = _Cells(rows.size)
-        cells.add_longs(batch.offsets[rows])
-        cells.add_longs(batch.requested_at[rows])
-        self._add_outputs(cells, answer.arm, answer.outputs[chosen])
+        ids = batch.ids.some(rows)
+        parts: list[Part] = [
+            self._head,
+            Ragged.integers(ids.lengths),
+            ids,
+            Ragged.integers(batch.offsets[rows]),
+            Ragged.integers(batch.requested_at[rows]),
+            *self._outputs(answer.arm, answer.outputs[chosen]),
+        ]
         if self._table.online:
-            self._add_online(cells, batch, answer.arm, rows)
-        middle, ends = cells.joined()
-        tail = self._provenance(answer.arm, schema_id) + _NULL + _NULL
-        head, start = self._head, 0
-        for row, end in zip(places, ends, strict=True):
-            request_id = batch.request_ids[row]
-            values[row] = b"".join((head, _prefix(len(request_id)), request_id, middle[start:end], tail))
-            start = end
+            parts += self._online(batch, answer.arm, rows)
+        parts.append(self._provenance(answer.arm, schema_id) + _NULL + _NULL)
+        return weave(parts, rows.size)
 
-    def _add_outputs(self, cells: _Cells, arm: Arm, outputs: Matrix) -> None:
+    def _outputs(self, arm: Arm, outputs: Matrix) -> list[Part]:
         places = {output.name: index for index, output in enumerate(arm.signature.outputs)}
-        for name in self._table.outputs:
-            cells.add_doubles(outputs[:, places[name]] if name in places else None)
+        return [_doubles(outputs[:, places[name]]) if name in places else _NULL for name in self._table.outputs]
 
-    def _add_online(self, cells: _Cells, batch: Batch, arm: Arm, rows: Rows) -> None:
-        """Add the values that the arm was given, the age of the oldest, and a bit for each that was missing."""
+    def _online(self, batch: Batch, arm: Arm, rows: Rows) -> list[Part]:
+        """Return the values that the arm was given, the age of the oldest, and a bit for each that was missing."""
         used = batch.used(arm.signature)
         places = {each.name: index for index, each in enumerate(arm.signature.online)}
         bits = np.zeros(rows.size, dtype=np.int64)
+        parts: list[Part] = []
         for bit, name in enumerate(self._table.online):
             if name not in places:
-                cells.add_doubles(None)
+                parts.append(_NULL)
                 continue
             values = used.values[rows, places[name]]
-            cells.add_doubles(values, ~np.isnan(values))
+            parts.append(_doubles(values, ~np.isnan(values)))
             bits |= used.missing[rows, places[name]].astype(np.int64) << bit
         ages = used.age_milliseconds[rows]
-        cells.add_nullable_longs(ages, ages != NO_AGE)
-        cells.add_nullable_longs(bits, np.full(rows.size, bool(places)))
+        parts += _nullable_integers(ages, ages != NO_AGE)
+        return parts + ([_VALUE, Ragged.integers(bits)] if places else [_NULL])
 
     def _provenance(self, arm: Arm | None, schema_id: int) -> bytes:
         text, number = varints.encode_text, varints.encode
@@ -174,7 +130,7 @@ class ResultEncoder:
         return b"".join(
             (
                 self._head,
-                _prefix(len(request_id)),
+                varints.encode(len(request_id)),
                 request_id,
                 varints.encode(offset),
                 varints.encode(int(batch.requested_at[row])),
@@ -186,5 +142,31 @@ class ResultEncoder:
         )
 
 
-def _prefix(length: int) -> bytes:
-    return _PREFIXES[length] if length < _SHORT_TEXT_BYTES else varints.encode(length)
+def _doubles(numbers: Floats, there: npt.NDArray[np.bool_] | None = None) -> Ragged:
+    """Write nullable doubles, null where they are not there."""
+    table = np.empty((numbers.size, 9), dtype=np.uint8)
+    table[:, 0] = _VALUE[0]
+    table[:, 1:] = np.ascontiguousarray(numbers, dtype="<f8").view(np.uint8).reshape(-1, 8)
+    if there is None:
+        return Ragged.table(table)
+    table[~there, 0] = _NULL[0]
+    return Ragged.table(table, np.where(there, 9, 1))
+
+
+def _nullable_integers(numbers: varints.Longs, there: npt.NDArray[np.bool_]) -> list[Part]:
+    branch = np.where(there, _VALUE[0], _NULL[0]).astype(np.uint8)[:, None]
+    table, lengths = varints.write(numbers)
+    return [Ragged.table(branch), Ragged.table(table, np.where(there, lengths, 0))]
+
+
+def _in_order(pieces: list[tuple[Rows, Ragged]], count: int) -> Ragged:
+    """Put the results of several groups where their requests stand; of one without a group nothing is written."""
+    starts, lengths = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    behind = 0
+    for rows, values in pieces:
+        starts[rows] = values.starts + behind
+        lengths[rows] = values.lengths
+        behind += values.buffer.size
+    padding = np.zeros(lengths.max(), dtype=np.uint8)
+    buffer = np.concatenate([*(values.buffer for _, values in pieces), padding])
+    return weave([Ragged(buffer, starts, lengths)], count)

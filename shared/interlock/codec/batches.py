@@ -33,7 +33,7 @@ class Joined:
     """Values one behind the other, and how long each is: int64, NO_VALUE where there is none."""
 
     lengths: npt.NDArray[np.int64]
-    content: bytes
+    content: bytes | memoryview
 
     @classmethod
     def of(cls, values: Sequence[bytes | None]) -> Joined:
@@ -64,7 +64,7 @@ def root_of(joined: Joined, leaf_rows: int = LEAF_ROWS) -> str:
 def leaf_of(values: Sequence[bytes | None]) -> bytes:
     """Return the content of the leaf that holds these values."""
     joined = Joined.of(values)
-    return _head(len(values), joined.lengths.astype(">u4").tobytes()) + joined.content
+    return _head(len(values), joined.lengths.astype(">u4").tobytes()) + bytes(joined.content)
 
 
 def proof_of(values: Sequence[bytes | None], row: int, leaf_rows: int = LEAF_ROWS) -> tuple[bytes, list[bytes]]:

@@ -219,7 +219,9 @@ class _Reader:
             case Kind.FLOAT:
                 block, _ = self._windows(rows, 4)
                 self._move(rows, self.position[rows] + 4, where)
-                return Column(numbers=self._spread(rows, block.view("<f4").reshape(-1).astype(np.float64)))
+                with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN, and no reason to warn anybody
+                    wide = block.view("<f4").reshape(-1).astype(np.float64)
+                return Column(numbers=self._spread(rows, wide))
             case Kind.FIXED:
                 self._move(rows, self.position[rows] + step.width, where)
                 return Column()
@@ -313,5 +315,5 @@ def _from_python(cells: list[Any]) -> Column:
     if present and all(isinstance(cell, (bool, int)) and -(2**63) <= cell < 2**63 for cell in present):
         return Column(numbers=np.array([cell or 0 for cell in cells], dtype=np.int64), null=null)
     if present and all(isinstance(cell, (bool, int, float)) for cell in present):
-        return Column(numbers=np.array([cell or 0.0 for cell in cells], dtype=np.float64), null=null)
+        return Column(numbers=np.array([0.0 if cell is None else cell for cell in cells], dtype=np.float64), null=null)
     return Column()

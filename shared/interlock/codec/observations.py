@@ -6,7 +6,7 @@ decided here once, for the lane, the monitor and everybody who recomputes what t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interlock.clock import milliseconds
+from interlock.codec.ragged import Ragged
 from interlock.schemas.events import FeatureSketch, Observation, ObservedGroup, ObservedRejection
 from interlock.sketches import Kll
 
@@ -76,7 +77,7 @@ class Answered:
     digest: str
     offsets: Longs
     requested_at: Longs  # milliseconds since 1970
-    request_ids: Sequence[bytes]  # UTF-8
+    request_ids: Ragged  # UTF-8
     output_names: tuple[str, ...]
     outputs: Floats  # (rows, outputs)
     feature_names: tuple[str, ...]
@@ -94,7 +95,7 @@ class Answered:
             self,
             offsets=self.offsets[rows],
             requested_at=self.requested_at[rows],
-            request_ids=self.request_ids[rows],
+            request_ids=self.request_ids.some(rows),
             outputs=self.outputs[rows],
             features=self.features[rows],
         )
@@ -233,10 +234,8 @@ def observe(seen: Seen, columns_bytes_max: int) -> Observation:
 
 def _group(seen: Seen, answered: Answered, *, sketched: bool) -> ObservedGroup:
     ids = answered.request_ids
-    lengths = np.fromiter(map(len, ids), dtype="<u4", count=len(ids))
-    if lengths.size and lengths.max() > REQUEST_ID_BYTES_MAX:
-        ids = [each if len(each) <= REQUEST_ID_BYTES_MAX else b"" for each in ids]
-        lengths[lengths > REQUEST_ID_BYTES_MAX] = 0
+    if int(ids.lengths.max(initial=0)) > REQUEST_ID_BYTES_MAX:
+        ids = Ragged(ids.buffer, ids.starts, np.where(ids.lengths <= REQUEST_ID_BYTES_MAX, ids.lengths, 0))
     return ObservedGroup(
         arm=answered.arm,
         model=answered.model,
@@ -245,8 +244,8 @@ def _group(seen: Seen, answered: Answered, *, sketched: bool) -> ObservedGroup:
         rows=answered.offsets.size,
         offsets=(answered.offsets - seen.from_offset).astype("<u4").tobytes(),
         requested_at=answered.requested_at.astype("<i8", copy=False).tobytes(),
-        request_ids=b"".join(ids),
-        request_id_lengths=lengths.tobytes(),
+        request_ids=bytes(ids.content),
+        request_id_lengths=ids.lengths.astype("<u4").tobytes(),
         output_names=answered.output_names,
         outputs=answered.outputs.astype("<f8", copy=False).tobytes(),
         feature_names=answered.feature_names,

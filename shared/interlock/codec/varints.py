@@ -16,10 +16,15 @@ BYTES_MAX = 10
 
 _ONE = np.uint64(1)
 _LOW = np.uint64(0x7F)
+_SEVEN = np.uint8(0x7F)
+_GOES_ON = np.uint8(0x80)
 
 
 def read(buffer: Bytes, position: Longs) -> tuple[Longs, Longs, Flags]:
-    """Read one integer at each position: values, positions behind them, and a flag where no integer fits 64 bits.
+    """Read one integer at each position: values, positions behind them, and a flag where none can be meant.
+
+    That is one of more than 64 bits, or one in more bytes than it takes: every integer has one spelling here, so that
+    what was accepted is byte for byte what its record would be written as. No writer makes another one.
 
     The caller checks the new positions against the end of each record, and pads the buffer by BYTES_MAX.
     """
@@ -35,6 +40,7 @@ def read(buffer: Bytes, position: Longs) -> tuple[Longs, Longs, Flags]:
             byte = buffer[after[more]]
             raw[more] |= (byte.astype(np.uint64) & _LOW) << np.uint64(shift)
             after[more] += 1
+            broken[more[byte == 0]] = True
             if shift == 63:
                 broken[more[byte > 1]] = True
             more = more[byte >= 0x80]
@@ -43,24 +49,29 @@ def read(buffer: Bytes, position: Longs) -> tuple[Longs, Longs, Flags]:
     return cast("Longs", value), after, broken
 
 
-def write(values: Longs) -> tuple[npt.NDArray[np.uint8], Longs]:
-    """Write many integers: a (count, BYTES_MAX) table of bytes, and how many of each row count."""
+def write(values: Longs) -> tuple[Bytes, Longs]:
+    """Write many integers: a table of bytes, as wide as the longest takes, and how many of each row count."""
     raw = ((values << 1) ^ (values >> 63)).view(np.uint64)
-    table = np.zeros((values.size, BYTES_MAX), dtype=np.uint8)
-    length = np.ones(values.size, dtype=np.int64)
-    more = np.arange(values.size)
-    for column in range(BYTES_MAX):
-        rest = raw[more]
-        table[more, column] = (rest & _LOW).astype(np.uint8)
-        rest = rest >> np.uint64(7)
-        going = rest > 0
-        more = more[going]
-        if not more.size:
-            break
-        table[more, column] |= 0x80
-        raw[more] = rest[going]
-        length[more] += 1
+    width = _bytes(int(raw.max(initial=0)))
+    certain = _bytes(int(raw.min(initial=int(raw.max(initial=0)))))
+    length = np.full(values.size, certain, dtype=np.int64)
+    for column in range(certain, width):
+        length += raw >= np.uint64(1 << 7 * column)
+    table = np.empty((values.size, width), dtype=np.uint8)
+    for column in range(width):
+        cell = (raw >> np.uint64(7 * column)).astype(np.uint8)
+        if column < certain - 1:
+            cell |= _GOES_ON
+        else:
+            cell &= _SEVEN
+            if column < width - 1:
+                cell[length > column + 1] |= _GOES_ON
+        table[:, column] = cell
     return table, length
+
+
+def _bytes(raw: int) -> int:
+    return max(1, -(-raw.bit_length() // 7))
 
 
 def encode(value: int) -> bytes:

@@ -11,7 +11,7 @@ the committed offset, read after all this, is the witness of what the last trans
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,13 +30,11 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from interlock.errors import InterlockError, Transient
 from interlock.kafka.closing import ended
+from interlock.kafka.prepared import Prepared, Record, Rows, prepared
 from interlock.kafka.produce import ProduceHandler
 from interlock.kafka.producer import make_producer
 from interlock.kafka.transaction_state import Decision, decided, settled
 from interlock.settings import PlatformSettings
-
-Record = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
-"""Key, value and headers of a record to be written."""
 
 MARKER_WAIT_SECONDS = 0.003
 """How soon to ask again while the broker still writes the markers of the transaction before."""
@@ -58,7 +56,7 @@ class Outgoing:
     """Records for one topic; they go to the partition of the same number as the requests."""
 
     topic: str
-    records: Iterable[Record]
+    records: Sequence[Record] | Rows
 
 
 class Committed(Protocol):
@@ -124,7 +122,9 @@ class PartitionTransactions:
         """
         producer = self._running()
         batches = [
-            (each.topic, builder) for each in outgoing for builder in self._build(producer, each.records, timestamp)
+            (each.topic, batch)
+            for each in outgoing
+            for batch in prepared(each.records, timestamp, self._batch_bytes_max)
         ]
         try:
             async with asyncio.timeout(self._seconds_max):
@@ -187,7 +187,7 @@ class PartitionTransactions:
         await (producer.commit_transaction() if before is Decision.COMMIT else producer.abort_transaction())
         await settled(producer)
 
-    async def _fill(self, producer: AIOKafkaProducer, batches: list[tuple[str, Any]], next_offset: int) -> None:
+    async def _fill(self, producer: AIOKafkaProducer, batches: list[tuple[str, Prepared]], next_offset: int) -> None:
         """Send all batches and the offset, and wait until each is acknowledged.
 
         A failed batch must surface here: the driver's own commit waits for batches but does not look at their errors.
@@ -196,29 +196,12 @@ class PartitionTransactions:
         offsets = producer.send_offsets_to_transaction({self._source: OffsetAndMetadata(next_offset, "")}, self._group)
         waiting = [asyncio.ensure_future(offsets)]
         try:
-            waiting += [await producer.send_batch(builder, topic, partition=partition) for topic, builder in batches]
+            waiting += [await producer.send_batch(batch, topic, partition=partition) for topic, batch in batches]
             await asyncio.gather(*waiting)
         finally:
             for each in waiting:
                 each.cancel()
             _mark_seen(*waiting)
-
-    def _build(self, producer: AIOKafkaProducer, records: Iterable[Record], timestamp: int) -> list[Any]:
-        """Pack records into as few batches as fit; a record larger than a batch gets one of its own."""
-        builders: list[Any] = []
-        builder: Any = None
-        for key, value, headers in records:
-            if (
-                builder is not None
-                and builder.append(timestamp=timestamp, key=key, value=value, headers=headers) is not None
-            ):
-                continue
-            builder = producer.create_batch()
-            builder.append(timestamp=timestamp, key=key, value=value, headers=headers)
-            builders.append(builder)
-        for each in builders:
-            each.close()
-        return builders
 
     def _running(self) -> AIOKafkaProducer:
         if self._producer is None:

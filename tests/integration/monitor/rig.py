@@ -25,6 +25,7 @@ import interlock_monitor
 from interlock.auth import generate_keys, issue
 from interlock.codec import rows
 from interlock.codec.observations import Answered, Refused, Seen, event_time, observe
+from interlock.codec.ragged import Ragged
 from interlock.ids import digest_of, uuid7
 from interlock.kafka.admin import ensure_topics
 from interlock.kafka.producer import make_producer
@@ -263,7 +264,7 @@ class Feed:
                 Answered(
                     arm=arm, model=self.model, version=version, digest=DIGEST, offsets=np.arange(begin, begin + count),
                     requested_at=requested_at,
-                    request_ids=[f"{partition}/{begin + each}".encode() for each in range(count)],
+                    request_ids=Ragged.of([f"{partition}/{begin + each}".encode() for each in range(count)]),
                     output_names=("score",), outputs=scores.reshape(-1, 1), feature_names=self.feature_names,
                     features=features,
                 ),

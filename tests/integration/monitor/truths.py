@@ -15,6 +15,7 @@ from sklearn import metrics
 
 from interlock.clock import milliseconds
 from interlock.codec.observations import Answered, Seen, observe
+from interlock.codec.ragged import Ragged
 from interlock.schemas.events import LabelRecorded, Observation
 from interlock_monitor.quality import Arrived, QualityRules
 
@@ -66,7 +67,7 @@ def world(rows: int, batches: int, seed: int = 3, label_share: float = 0.8) -> W
         from_offset = batch // 4 * per_batch
         groups = [
             Answered(arm, "fraud", number, f"sha256:{number}", from_offset + rows_of, requested[rows_of],
-                     [ids[row].encode() for row in rows_of], ("score",), scores[rows_of][:, None], (),
+                     Ragged.of([ids[row].encode() for row in rows_of]), ("score",), scores[rows_of][:, None], (),
                      np.empty((len(rows_of), 0)))
             for arm, number, mask in (("champion", version, ~canary), ("canary", version + 1, canary))
             if len(rows_of := np.flatnonzero(mask))

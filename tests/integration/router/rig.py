@@ -135,7 +135,12 @@ class Rig:
         self.result_schema = result_schema(self.endpoint, signature)
         self._request_schema = fastavro.parse_schema(request_schema(self.endpoint, signature))
         self._producer = Producer(
-            {"bootstrap.servers": settings.kafka_bootstrap_servers, "linger.ms": 2, "message.max.bytes": 2**24}
+            {
+                "bootstrap.servers": settings.kafka_bootstrap_servers,
+                "linger.ms": 2,
+                "message.max.bytes": 2**24,
+                "log_level": 0,
+            }
         )
 
     async def create(self) -> None:

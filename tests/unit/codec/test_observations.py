@@ -24,6 +24,7 @@ from interlock.codec.observations import (
     observe,
     observe_all,
 )
+from interlock.codec.ragged import Ragged
 from interlock.sketches import Kll
 
 AT = datetime(2026, 11, 27, 12, 0, 0, 345_000, tzinfo=UTC)
@@ -42,7 +43,7 @@ def answered(offsets: list[int], features: int = 3, arm: str = "champion", **cha
         digest="sha256:1",
         offsets=np.array(offsets, dtype=np.int64),
         requested_at=NOW - np.arange(count, dtype=np.int64),
-        request_ids=[f"r{offset}".encode() for offset in offsets],
+        request_ids=Ragged.of([f"r{offset}".encode() for offset in offsets]),
         output_names=("score", "rank"),
         outputs=np.stack([np.array(offsets, dtype=np.float64), -np.array(offsets, dtype=np.float64)], axis=1),
         feature_names=tuple(f"f{index}" for index in range(features)),
@@ -75,7 +76,7 @@ def refused(offsets: list[int], reason: str = "EMPTY") -> Refused:
 
 def test_columns_come_back_through_the_wire_as_they_were_written() -> None:
     """Two arms, a rejection, NaN and a text beyond ASCII: every number and every id is where it was."""
-    first = answered([100, 102, 105], request_ids=[b"a", "é".encode(), b""])
+    first = answered([100, 102, 105], request_ids=Ragged.of([b"a", "é".encode(), b""]))
     first.features[1, 2] = np.nan
     second = answered([101, 104], features=0, arm="canary")
     given_ = seen(first, second, refused([103]), start=90, end=110)
@@ -128,7 +129,7 @@ def test_a_group_whose_lengths_disagree_is_refused(spoiled: dict[str, Any]) -> N
 def test_a_very_long_request_id_is_left_out_and_its_neighbours_are_not() -> None:
     """Ids come from strangers: one may be a megabyte, and the observation must fit its record."""
     ids = [b"a", b"x" * (REQUEST_ID_BYTES_MAX + 1), b"y" * REQUEST_ID_BYTES_MAX]
-    found = columns(observe(seen(answered([0, 1, 2], request_ids=ids)), UNBOUNDED).groups[0])
+    found = columns(observe(seen(answered([0, 1, 2], request_ids=Ragged.of(ids))), UNBOUNDED).groups[0])
     assert found.request_ids == ["a", "", "y" * REQUEST_ID_BYTES_MAX]
 
 
@@ -196,7 +197,8 @@ def test_no_observation_of_a_wide_model_outgrows_its_record(panes: int) -> None:
     """1,000 features, event times together or far apart: sketches where they fit, else several with columns."""
     count, bound = 500, 2**20
     times = NOW - 1000 * (np.arange(count, dtype=np.int64) % panes)
-    part = answered(list(range(count)), 1000, requested_at=times, request_ids=[b"i" * REQUEST_ID_BYTES_MAX] * count)
+    ids = Ragged.of([b"i" * REQUEST_ID_BYTES_MAX] * count)
+    part = answered(list(range(count)), 1000, requested_at=times, request_ids=ids)
     observations = observe_all(seen(part), 1000, bound)
     assert len(observations) > 1
     assert all(len(rows.encode(each)) < 1.1 * bound for each in observations)

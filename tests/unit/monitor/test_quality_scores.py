@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from interlock.codec.observations import Answered, Seen, event_time, observe
+from interlock.codec.ragged import Ragged
 from interlock.schemas.events import Observation
 from interlock_monitor.quality_scores import PANE_MILLISECONDS, Block, Row, blocks, join, pane_of
 
@@ -25,7 +26,7 @@ def answered(requested: list[int], ids: list[str], scores: list[float], arm: str
         digest="sha256:2",
         offsets=np.arange(70, 70 + rows, dtype=np.int64),
         requested_at=np.array(requested, dtype=np.int64),
-        request_ids=[each.encode() for each in ids],
+        request_ids=Ragged.of([each.encode() for each in ids]),
         output_names=("score", "other"),
         outputs=np.stack([np.array(scores), np.full(rows, -1.0)], axis=1).reshape(rows, 2),
         feature_names=("amount",),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from interlock.codec.observations import Answered, Refused, Seen, observe
+from interlock.codec.ragged import Ragged
 from interlock.schemas.events import Observation
 from interlock.signature import Input, Output, Signature
 from interlock_builder.profile import profile
@@ -71,7 +72,7 @@ def answered(matrix: np.ndarray, requested_at: Sequence[int] | np.ndarray, **cha
         "digest": "sha256:d2",
         "offsets": np.arange(rows),
         "requested_at": np.asarray(requested_at, dtype=np.int64),
-        "request_ids": [b"r"] * rows,
+        "request_ids": Ragged.of([b"r"] * rows),
         "output_names": ("score",),
         "outputs": np.linspace(0, 1, rows).reshape(rows, 1),
         "feature_names": names(matrix.shape[1]),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from interlock.codec.observations import OFFSETS_MAX, columns
+from interlock.codec.ragged import Ragged
 from interlock.codec.rows import decode
 from interlock.errors import Reason
 from interlock.kafka.headers import parse
@@ -67,7 +68,7 @@ def told(read: Batch, scored: Scored, start: int = 0) -> tuple[Any, Any]:
     """Return the observation and the batch as they are read back."""
     stretch = Stretch(TopicPartition("fraud.requests", 3), start, read.next_offset, AT)
     [[key, value, headers]] = observations(stretch, read, scored, AT, 2**30, TRACE)
-    [[_, other, _]] = batches_answered(stretch, read, scored, [b"x"] * len(read.records), AT, TRACE)
+    [[_, other, _]] = batches_answered(stretch, read, scored, Ragged.of([b"x"] * len(read.records)), AT, TRACE)
     assert key == b"fraud"
     assert parse(headers).traceparent == TRACE
     assert parse(headers).id == f"Observation/fraud.requests/3/{start}"

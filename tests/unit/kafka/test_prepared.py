@@ -1,0 +1,55 @@
+"""A record batch written from columns is, byte for byte, the one that the driver writes record by record."""
+
+from __future__ import annotations
+
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interlock.codec.ragged import Ragged
+from interlock.kafka.prepared import Record, Rows, prepared
+
+AT = 1_700_000_000_123
+HEADERS = st.lists(st.tuples(st.text(max_size=8), st.binary(max_size=20)), max_size=3)
+RECORDS = st.lists(
+    st.tuples(st.none() | st.binary(max_size=70), st.binary(max_size=200), HEADERS), min_size=1, max_size=70
+)
+
+
+def driver(records: list[Record]) -> bytes:
+    """Return the batch as the driver builds it."""
+    builder = DefaultRecordBatchBuilder(
+        2, 0, is_transactional=1, producer_id=7, producer_epoch=3, base_sequence=11, batch_size=2**30
+    )
+    for offset, (key, value, headers) in enumerate(records):
+        builder.append(offset, AT, key=key, value=value, headers=headers)
+    return bytes(builder.build())
+
+
+@given(RECORDS)
+def test_the_bytes_are_the_drivers(records: list[Record]) -> None:
+    """With keys and without, headers on some records, checksum and producer included."""
+    [batch] = prepared(records, AT, 2**20)
+    batch._set_producer_state(7, 3, 11)
+    assert batch._build() == driver(records)
+    assert batch.size() == len(driver(records))
+
+
+@given(RECORDS, st.integers(100, 600))
+def test_what_does_not_fit_goes_into_further_batches(records: list[Record], bytes_max: int) -> None:
+    """Every batch fits, or holds a single record; together they hold all records in order."""
+    batches = prepared(records, AT, bytes_max)
+    read: list[Record] = []
+    for batch in batches:
+        assert batch.size() <= bytes_max or batch.record_count() == 1
+        batch._set_producer_state(7, 3, 11)
+        built = DefaultRecordBatch(batch._build())
+        assert built.validate_crc()
+        read += [(record.key, record.value, record.headers) for record in built]
+    assert read == [(key, value, list(headers)) for key, value, headers in records]
+
+
+def test_nothing_makes_no_batch() -> None:
+    """No records, no batch: an empty one would be refused by the broker."""
+    assert prepared([], AT, 1000) == []
+    assert prepared(Rows([], Ragged.of([])), AT, 1000) == []
