@@ -61,7 +61,7 @@ class Batch:
 
     records: Sequence[Request]
     next_offset: int
-    request_ids: list[bytes]
+    request_ids: list[bytes] | Ragged
     requested_at: npt.NDArray[np.int64]
     schema_ids: npt.NDArray[np.int64]
     groups: list[Group] = field(default_factory=list)
@@ -71,7 +71,10 @@ class Batch:
     @cached_property
     def offsets(self) -> npt.NDArray[np.int64]:
         """The requests' offsets."""
-        return np.fromiter(map(_OFFSET, self.records), dtype=np.int64, count=len(self.records))
+        records, count = self.records, len(self.records)
+        if count and records[-1].offset - records[0].offset == count - 1:  # they rise, so none is left out between
+            return np.arange(records[0].offset, records[0].offset + count)
+        return np.fromiter(map(_OFFSET, records), dtype=np.int64, count=count)
 
     @cached_property
     def timestamps(self) -> npt.NDArray[np.int64]:
@@ -89,9 +92,17 @@ class Batch:
         return list(map(_VALUE, self.records))
 
     @cached_property
+    def contents(self) -> Ragged | None:
+        """The records' values as one column; None where a record has none."""
+        try:
+            return Ragged.of(self.values)  # type: ignore[arg-type]  # see below
+        except TypeError:  # there is a None, as seldom happens
+            return None
+
+    @cached_property
     def ids(self) -> Ragged:
         """The request ids as one column; to be asked for when the batch is read."""
-        return Ragged.of(self.request_ids)
+        return self.request_ids if isinstance(self.request_ids, Ragged) else Ragged.of(self.request_ids)
 
     @property
     def good(self) -> Rows:
@@ -104,8 +115,10 @@ class Batch:
 
     def keys(self, rows: Rows) -> list[bytes]:
         """Return what decides the arm: the record's key, or the request id of a record without one."""
-        keys, request_ids = self.record_keys, self.request_ids
-        return [key if (key := keys[row]) is not None else request_ids[row] for row in rows.tolist()]
+        keys = self.record_keys if rows.size == len(self.records) else [self.record_keys[row] for row in rows.tolist()]
+        if None not in keys:
+            return keys  # type: ignore[return-value]  # no None
+        return [id_ if key is None else key for key, id_ in zip(keys, self.ids.some(rows), strict=True)]
 
     def used(self, signature: Signature) -> Used:
         """Return the online inputs as a version is given them: defaults, where nothing was looked up."""
@@ -118,6 +131,8 @@ class Batch:
         The matrix is float64 (rows, inputs); beside it the rows that it holds, and a rejection for each row that
         lacks a feature that the version cannot do without.
         """
+        if (at_once := self._matrix_at_once(signature, rows)) is not None:
+            return at_once, rows, {}
         whole = np.full((len(self.records), len(signature.inputs)), np.nan)
         if signature.online:
             places = [index for index, each in enumerate(signature.inputs) if each.online]
@@ -141,6 +156,15 @@ class Batch:
             rows = np.array([row for row in rows.tolist() if row not in lacking], dtype=np.intp)
         return (whole if rows.size == len(self.records) else whole[rows]), rows, lacking
 
+    def _matrix_at_once(self, signature: Signature, rows: Rows) -> Matrix | None:
+        """Return the features of all requests where the one schema has them as they are wanted and none is missing."""
+        if len(self.groups) != 1 or rows.size != len(self.records) or signature.online:
+            return None
+        if any(each.categories is not None for each in signature.inputs):
+            return None
+        found = self.groups[0].columns.matrix(tuple(each.name for each in signature.inputs))
+        return None if found is None or np.isnan(found).any() else found
+
 
 async def read(records: Sequence[Request], next_offset: int, plans: Plans, request_bytes_max: int) -> Batch:
     """Read a batch; what is wrong with a request is its rejection. Raises Transient while a schema cannot be had."""
@@ -160,7 +184,7 @@ async def read(records: Sequence[Request], next_offset: int, plans: Plans, reque
 
 def _by_frame(batch: Batch, request_bytes_max: int) -> dict[bytes, Sequence[int]]:
     """Sort the requests by the five bytes they begin with, and reject those without a value or with too large a one."""
-    if (frame := _only_frame(batch.values, request_bytes_max)) is not None:
+    if (frame := _only_frame(batch.contents, request_bytes_max)) is not None:
         return {frame: range(len(batch.values))}
     frames: dict[bytes, list[int]] = {}
     for row, value in enumerate(batch.values):
@@ -174,13 +198,15 @@ def _by_frame(batch: Batch, request_bytes_max: int) -> dict[bytes, Sequence[int]
     return dict(frames)
 
 
-def _only_frame(values: Sequence[bytes | None], request_bytes_max: int) -> bytes | None:
+def _only_frame(contents: Ragged | None, request_bytes_max: int) -> bytes | None:
     """Return the five bytes that all values begin with; None where they differ, or where a value will not do."""
-    try:
-        frames = {value[:HEADER_BYTES] for value in values}  # type: ignore[index]  # see below
-    except TypeError:  # there is a None, as seldom happens
+    if contents is None or not len(contents) or int(contents.lengths.max()) > request_bytes_max:
         return None
-    return frames.pop() if len(frames) == 1 and len(max(values, key=len)) <= request_bytes_max else None  # type: ignore[arg-type]  # no None
+    first = contents[0][:HEADER_BYTES]
+    if int(contents.lengths.min()) < HEADER_BYTES:
+        return first if len(contents) == 1 else None
+    heads = contents.buffer[contents.starts[:, None] + np.arange(HEADER_BYTES)]
+    return first if bool((heads == np.frombuffer(first, dtype=np.uint8)).all()) else None
 
 
 async def _read_frame(batch: Batch, frame: bytes, rows: Rows, plans: Plans) -> None:
@@ -195,8 +221,9 @@ async def _read_frame(batch: Batch, frame: bytes, rows: Rows, plans: Plans) -> N
         rejection = Rejection(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} is not registered")
         batch.rejections.update(dict.fromkeys(rows.tolist(), rejection))
         return
-    values = [batch.values[row] or b"" for row in rows.tolist()]
-    columns = decode(values, plan, HEADER_BYTES)
+    whole = rows.size == len(batch.records) and batch.contents is not None
+    values = batch.contents if whole else [batch.values[row] or b"" for row in rows.tolist()]
+    columns = decode(values, plan, HEADER_BYTES)  # type: ignore[arg-type]  # `whole` says that there are contents
     batch.groups.append(Group(schema_id, rows, columns))
     _take_envelope(batch, rows, columns)
     for index, reason, where in columns.faults.items():
@@ -205,12 +232,15 @@ async def _read_frame(batch: Batch, frame: bytes, rows: Rows, plans: Plans) -> N
 
 def _take_envelope(batch: Batch, rows: Rows, columns: Columns) -> None:
     """Take request ids and times from the columns; of records at fault only what is sound."""
-    texts = columns.texts("request_id")
-    if texts is not None:
-        sound = not columns.faults
+    spans = columns.spans("request_id")
+    if spans is not None and rows.size == len(batch.records) and not columns.faults:
+        batch.request_ids = spans
+    elif (texts := columns.texts("request_id")) is not None:
+        request_ids = list(batch.request_ids)
         for row, text in zip(rows.tolist(), texts, strict=True):
-            if text is not None and (sound or _is_text(text)):
-                batch.request_ids[row] = text
+            if text is not None and (not columns.faults or _is_text(text)):
+                request_ids[row] = text
+        batch.request_ids = request_ids
     times = columns.longs("requested_at")
     if times is not None:
         faultless = ~columns.faults.mask

@@ -18,6 +18,7 @@ from interlock.errors import Transient
 from interlock.kafka.partition import PartitionReader, TopicPartition
 from interlock.kafka.prepared import Rows
 from interlock.kafka.replay import REPLAY_OF
+from interlock.kafka.sends import PartitionSends
 from interlock.kafka.transaction import Fenced, Outgoing, PartitionTransactions
 from interlock.schemas import endpoint_topic
 from interlock.schemas.topics import (
@@ -43,6 +44,8 @@ _PASSED_ON = ("traceparent", REPLAY_OF)
 
 log = structlog.get_logger("interlock.router")
 
+Transactions = PartitionTransactions | PartitionSends
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -56,6 +59,8 @@ class Parts:
     live: Live
     committed: Callable[[TopicPartition], Awaitable[int | None]]
     """Reads the group's committed offset: the witness of what the last transaction did."""
+    commit: Callable[[TopicPartition, int], Awaitable[None]]
+    """Moves the group's committed offset; a lane that answers at least once does so itself."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +115,7 @@ class Lane:
 
     async def _life(self) -> None:
         """One producer's life: fence, read the witness, work until something is in doubt."""
-        transactions = PartitionTransactions(
-            self._settings,
-            self._settings.group,
-            self.source,
-            self._settings.transaction_seconds_max,
-            self._settings.result_batch_bytes_max,
-        )
+        transactions = self._transactions()
         reader = PartitionReader(self._settings, self.source, self._settings.fetch_bytes_max)
         try:
             await transactions.start((self._results, self._dead_letters, self._observations, self._batches))
@@ -128,7 +127,18 @@ class Lane:
             await transactions.discard(CLOSE_SECONDS_MAX)
             await reader.close()
 
-    async def _work(self, transactions: PartitionTransactions, reader: PartitionReader, offset: int | None) -> None:
+    def _transactions(self) -> Transactions:
+        """Return what commits answers and offset: both or neither, or, where that is asked for, one after the other."""
+        settings, seconds_max = self._settings, self._settings.transaction_seconds_max
+        if settings.guarantee == "at_least_once":
+            return PartitionSends(
+                settings, self.source, seconds_max, settings.result_batch_bytes_max, self._parts.commit
+            )
+        return PartitionTransactions(
+            settings, settings.group, self.source, seconds_max, settings.result_batch_bytes_max
+        )
+
+    async def _work(self, transactions: Transactions, reader: PartitionReader, offset: int | None) -> None:
         """Take and score in one task, commit in another; the slots bound how far the first may run ahead."""
         slots = asyncio.Semaphore(self._settings.batches_in_flight_max)
         scored: asyncio.Queue[_Work | None] = asyncio.Queue(self._settings.batches_in_flight_max + 1)
@@ -218,7 +228,7 @@ class Lane:
 
     async def _commit_all(
         self,
-        transactions: PartitionTransactions,
+        transactions: Transactions,
         slots: asyncio.Semaphore,
         idle: asyncio.Event,
         scored: asyncio.Queue[_Work | None],
@@ -231,7 +241,7 @@ class Lane:
                 idle.set()
             self._note(work)
 
-    async def _next(self, transactions: PartitionTransactions, scored: asyncio.Queue[_Work | None]) -> _Work | None:
+    async def _next(self, transactions: Transactions, scored: asyncio.Queue[_Work | None]) -> _Work | None:
         """Return the next batch to commit; where none comes soon, see first that the last one is there to be read."""
         try:
             return await asyncio.wait_for(scored.get(), self._settings.poll_seconds)

@@ -45,7 +45,7 @@ class Lanes:
         self._routes = routes
         self._live = live
         self._stopping = stopping
-        self._parts = Parts(settings, clock, routes, scorer, schemas, live, self._committed)
+        self._parts = Parts(settings, clock, routes, scorer, schemas, live, self._committed, self._commit)
         self._member: Member | None = None
         self._lanes: dict[TopicPartition, tuple[Lane, asyncio.Task[None]]] = {}
 
@@ -105,6 +105,11 @@ class Lanes:
         if self._member is None:
             raise Transient("the router is not in its group")
         return await self._member.committed(partition, self._settings.transaction_seconds_max)
+
+    async def _commit(self, partition: TopicPartition, offset: int) -> None:
+        if self._member is None:
+            raise Transient("the router is not in its group")
+        await self._member.commit(partition, offset, self._settings.transaction_seconds_max)
 
     def _raise_bugs(self) -> None:
         """Raise what a lane raised that ended although nobody stopped it: it was not written for what it met.

@@ -98,12 +98,9 @@ def batches_answered(
 
 
 def _requests(batch: Batch) -> batches.Joined:
-    """Return the requests' values, as they were joined to be read, where all were written with one schema."""
-    if len(batch.groups) == 1:
-        columns = batch.groups[0].columns
-        if columns.count == len(batch.records) and columns.joined is not None and columns.lengths is not None:
-            return batches.Joined(columns.lengths, columns.joined)
-    return batches.Joined.of(batch.values)
+    """Return the requests' values, as they were joined to be read, where none is missing."""
+    contents = batch.contents
+    return batches.Joined.of(batch.values) if contents is None else batches.Joined(contents.lengths, contents.content)
 
 
 def _by_arm(answers: Sequence[Answer]) -> list[tuple[Arm, list[Answer]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from interlock.settings import PlatformSettings
@@ -12,6 +14,11 @@ class Settings(PlatformSettings):
 
     group: str = Field(
         "interlock.router", description="The consumer group of the lanes; transactional ids begin with it."
+    )
+    guarantee: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once",
+        description="`at_least_once` answers without transactions: sooner, but twice what a crash or a take-over "
+        "interrupts. Audit and monitor then see batches overlap.",
     )
     batch_rows_max: int = Field(4096, gt=0, description="The most requests a lane takes at once.")
     batch_bytes_max: int = Field(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from interlock.codec import varints
 from interlock.codec.plan import Kind, Plan, Step
+from interlock.codec.ragged import Ragged
 from interlock.codec.rowwise import Faults, read_rows
 from interlock.codec.varints import Bytes, Longs
 from interlock.errors import Reason
@@ -27,9 +29,27 @@ class Column:
     """One field over all records: numbers, or texts, or symbols; null where `null` says so."""
 
     numbers: npt.NDArray[Any] | None = None  # float64 or int64; 0 where null
-    texts: list[bytes | None] | None = None
+    spans: Ragged | None = None  # UTF-8; empty where null or at fault
     symbols: tuple[bytes, ...] | None = None  # `numbers` index it
     null: npt.NDArray[np.bool_] | None = None  # None where no record is null
+
+    @cached_property
+    def texts(self) -> list[bytes | None] | None:
+        """The texts one by one, None where null; None where this is no column of texts."""
+        if self.spans is None:
+            return None
+        if self.null is None:
+            return list(self.spans)
+        return [None if null else text for text, null in zip(self.spans, self.null.tolist(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of doubles as one block of memory: float64 (records, names); some may be null."""
+
+    names: tuple[str, ...]
+    numbers: Floats
+    whole: bool  # nothing in it is null
 
 
 @dataclass
@@ -39,13 +59,29 @@ class Columns:
     count: int
     columns: dict[str, Column]
     faults: Faults
-    joined: bytes | None = None  # all records one behind the other, where they were read as that
-    lengths: Longs | None = None  # and how long each is
+    blocks: tuple[Block, ...] = ()
 
     def texts(self, name: str) -> list[bytes | None] | None:
         """Return a text field as UTF-8 bytes per record, or None where the schema has no such text field."""
         column = self.columns.get(name)
         return column.texts if column else None
+
+    def spans(self, name: str) -> Ragged | None:
+        """Return a text field of which no record's is null as one column, or None where there is no such field."""
+        column = self.columns.get(name)
+        return column.spans if column and column.null is None else None
+
+    def matrix(self, names: tuple[str, ...]) -> Floats | None:
+        """Return float64 (records, names) where the schema has these doubles one behind the other and none is null.
+
+        The memory is shared: whoever writes to it copies it first.
+        """
+        for block in self.blocks:
+            if block.whole and names and names[0] in block.names:
+                first = block.names.index(names[0])
+                if block.names[first : first + len(names)] == names:
+                    return block.numbers[:, first : first + len(names)]
+        return None
 
     def longs(self, name: str) -> Longs | None:
         """Return an integer field (0 where null), or None where the schema has no such field."""
@@ -72,7 +108,7 @@ class Columns:
         return numbers, np.isnan(numbers)
 
 
-def decode(values: Sequence[bytes], plan: Plan, skip: int = 0) -> Columns:
+def decode(values: Sequence[bytes] | Ragged, plan: Plan, skip: int = 0) -> Columns:
     """Read records of one schema; `skip` bytes of frame stand before each.
 
     Never raises for what is in the bytes: a record that is truncated, has bytes left over or holds the impossible gets
@@ -83,25 +119,26 @@ def decode(values: Sequence[bytes], plan: Plan, skip: int = 0) -> Columns:
         faults.set(np.arange(len(values)), Reason.MALFORMED, plan.refusal)
         return Columns(len(values), {}, faults)
     if not plan.columnar:
-        raw, faults = read_rows(values, plan, skip)
+        raw, faults = read_rows(list(values), plan, skip)
         return Columns(len(values), {name: _from_python(cells) for name, cells in raw.items()}, faults)
-    reader = _Reader(values, plan, skip)
+    reader = _Reader(values if isinstance(values, Ragged) else Ragged.of(values), plan, skip)
     columns: dict[str, Column] = {}
     for step in plan.steps:
         columns.update(reader.read(step))
     reader.finish()
-    return Columns(len(values), columns, reader.faults, reader.joined, reader.lengths)
+    return Columns(len(values), columns, reader.faults, tuple(reader.blocks))
 
 
 class _Reader:
     """The cursors of one batch. A record at fault is parked in the padding, where every read is harmless."""
 
-    def __init__(self, values: Sequence[bytes], plan: Plan, skip: int) -> None:
-        self.joined = b"".join(values)
-        size = len(self.joined)
+    def __init__(self, values: Ragged, plan: Plan, skip: int) -> None:
+        size = len(values.content)
         padding = max(varints.BYTES_MAX, 9 * (1 + max(len(step.names) for step in plan.steps)))
-        self.buffer: Bytes = np.frombuffer(self.joined + bytes(padding + 1), dtype=np.uint8)
-        self.lengths: Longs = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
+        self.buffer: Bytes = np.zeros(size + padding + 1, dtype=np.uint8)
+        self.buffer[:size] = values.content
+        self.lengths: Longs = values.lengths
+        self.blocks: list[Block] = []
         self.limit: Longs = np.cumsum(self.lengths)
         self.position: Longs = self.limit - self.lengths + skip
         self.park = size
@@ -171,6 +208,7 @@ class _Reader:
             self._doubles_one_by_one(rest, step, numbers, null)
         elif rest.size:
             self._fail(rest, Reason.TRUNCATED, step.names[0])
+        self.blocks.append(Block(step.names, numbers, whole=not rest.size or null is None))
         return {
             name: Column(numbers[:, index], null=None if null is None or not null[:, index].any() else null[:, index])
             for index, name in enumerate(step.names)
@@ -260,21 +298,17 @@ class _Reader:
         self.position[kept] = np.where(start >= self.park, self.park, start + length)
         if step.kind is Kind.BYTES:
             return Column()
-        joined = self.joined
-        cells = [joined[a:b] for a, b in zip(start.tolist(), (start + length).tolist(), strict=True)]
-        self._check_text(kept, cells, where)
-        if kept.size == self.every.size:
-            return Column(texts=list(cells))
-        texts: list[bytes | None] = [None] * self.every.size
-        for row, cell in zip(kept.tolist(), cells, strict=True):
-            texts[row] = cell
-        return Column(texts=texts)
+        spans = Ragged(self.buffer, start, length)
+        broken = self._broken(kept, spans)
+        self._fail(broken, Reason.MALFORMED, where)
+        return Column(spans=Ragged(self.buffer, self._spread(kept, start), self._spread(kept, length)))
 
-    def _check_text(self, rows: Rows, cells: list[bytes], where: str) -> None:
-        if b"".join(cells).isascii():
-            return
-        broken = [row for row, cell in zip(rows.tolist(), cells, strict=True) if not _is_text(cell)]
-        self._fail(np.array(broken, dtype=np.intp), Reason.MALFORMED, where)
+    def _broken(self, rows: Rows, spans: Ragged) -> Rows:
+        """Return the rows whose text is no UTF-8."""
+        if bytes(spans.content).isascii():
+            return rows[:0]
+        found = [row for row, text in zip(rows.tolist(), spans, strict=True) if not _is_text(text)]
+        return np.array(found, dtype=np.intp)
 
     def _spread(self, rows: Rows, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Place the values of some rows among zeros for the others."""
@@ -311,7 +345,7 @@ def _from_python(cells: list[Any]) -> Column:
     present = [cell for cell in cells if cell is not None]
     null = np.array([cell is None for cell in cells], dtype=np.bool_)
     if present and all(isinstance(cell, str) for cell in present):
-        return Column(texts=[None if cell is None else cell.encode() for cell in cells])
+        return Column(spans=Ragged.of([(cell or "").encode() for cell in cells]), null=null)
     if present and all(isinstance(cell, (bool, int)) and -(2**63) <= cell < 2**63 for cell in present):
         return Column(numbers=np.array([cell or 0 for cell in cells], dtype=np.int64), null=null)
     if present and all(isinstance(cell, (bool, int, float)) for cell in present):

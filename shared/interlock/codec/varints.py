@@ -35,7 +35,10 @@ def read(buffer: Bytes, position: Longs) -> tuple[Longs, Longs, Flags]:
     more = np.flatnonzero(first >= 0x80)
     if more.size:
         raw &= _LOW
-        shift = 7
+        if more.size == position.size:
+            shift, more = _read_together(buffer, raw, after, broken)
+        else:
+            shift = 7
         while more.size and shift < 7 * BYTES_MAX:
             byte = buffer[after[more]]
             raw[more] |= (byte.astype(np.uint64) & _LOW) << np.uint64(shift)
@@ -47,6 +50,23 @@ def read(buffer: Bytes, position: Longs) -> tuple[Longs, Longs, Flags]:
             shift += 7
     value = (raw >> _ONE).view(np.int64) ^ -(raw & _ONE).view(np.int64)
     return cast("Longs", value), after, broken
+
+
+def _read_together(
+    buffer: Bytes, raw: npt.NDArray[np.uint64], after: Longs, broken: Flags
+) -> tuple[int, npt.NDArray[np.intp]]:
+    """Read on as long as every integer goes on, which times do; return how far, and the rows that still go on."""
+    shift, every = 7, np.arange(raw.size)
+    while shift < 7 * (BYTES_MAX - 1):
+        byte = buffer[after]
+        raw |= (byte.astype(np.uint64) & _LOW) << np.uint64(shift)
+        after += 1
+        shift += 7
+        goes_on = byte >= 0x80
+        if not goes_on.all():
+            broken |= byte == 0
+            return shift, every[goes_on]
+    return shift, every
 
 
 def write(values: Longs) -> tuple[Bytes, Longs]:

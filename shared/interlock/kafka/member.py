@@ -67,6 +67,15 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
             ) from error
         return offset
 
+    async def commit(self, partition: TopicPartition, offset: int, seconds_max: float) -> None:
+        """Move the group's offset of a partition that this member has; raises Transient."""
+        try:
+            await asyncio.wait_for(self._consumer.commit({partition: offset}), seconds_max)
+        except (KafkaError, OSError) as error:
+            raise Transient(
+                f"the offset {offset} of {partition} is not committed: {type(error).__name__}: {error}"
+            ) from error
+
     async def close(self) -> None:
         """Leave the group, within a bound."""
         await closed(self._consumer, CLOSE_SECONDS_MAX)

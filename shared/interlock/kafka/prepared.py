@@ -57,12 +57,13 @@ class Rows:
 
 
 class Prepared:
-    """A transactional record batch that is written already but for its producer; the driver sends it like its own."""
+    """A record batch that is written already but for its producer; the driver sends it like one of its own."""
 
-    def __init__(self, records: bytes, count: int, timestamp: int) -> None:
+    def __init__(self, records: bytes, count: int, timestamp: int, *, transactional: bool) -> None:
         self._records = records
         self._count = count
         self._timestamp = timestamp
+        self._attributes = _TRANSACTIONAL if transactional else 0
         self._producer = (-1, -1, -1)
 
     def record_count(self) -> int:
@@ -89,14 +90,16 @@ class Prepared:
     def _build(self) -> bytes:
         """Return header and records; called by the driver when the batch is sent, and again when it is sent again."""
         last, stamp = self._count - 1, self._timestamp
-        rest = _AFTER_CRC.pack(_TRANSACTIONAL, last, stamp, stamp, *self._producer, self._count)
+        rest = _AFTER_CRC.pack(self._attributes, last, stamp, stamp, *self._producer, self._count)
         checksum = crc32c.extend(crc32c.value(rest), self._records)
         length = _HEADER_BYTES - _AFTER_LENGTH_AT + len(self._records)
         head = _BEFORE.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, checksum)
         return b"".join((head, rest, self._records))
 
 
-def prepared(records: Sequence[Record] | Rows, timestamp: int, bytes_max: int) -> list[Prepared]:
+def prepared(
+    records: Sequence[Record] | Rows, timestamp: int, bytes_max: int, *, transactional: bool = True
+) -> list[Prepared]:
     """Write records into as few batches of `bytes_max` as fit; one larger than that gets a batch of its own.
 
     `timestamp` (milliseconds since 1970) stamps every record.
@@ -109,12 +112,18 @@ def prepared(records: Sequence[Record] | Rows, timestamp: int, bytes_max: int) -
     if isinstance(headers, Ragged):
         bytes_each += headers.lengths
     return [
-        _batch(told[part], keys.some(part), rows.values.some(part), _some(headers, part), timestamp)
+        Prepared(
+            _written(told[part], keys.some(part), rows.values.some(part), _some(headers, part)),
+            part.stop - part.start,
+            timestamp,
+            transactional=transactional,
+        )
         for part in _cut(bytes_each, bytes_max - _HEADER_BYTES)
     ]
 
 
-def _batch(told: Longs, keys: Ragged, values: Ragged, headers: Part, timestamp: int) -> Prepared:
+def _written(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> bytes:
+    """Write records one behind the other; `told` are the keys' lengths, or -1."""
     count = told.size
     offsets, key_lengths = varints.write(np.arange(count)), varints.write(told)
     value_lengths = varints.write(values.lengths)
@@ -130,7 +139,7 @@ def _batch(told: Longs, keys: Ragged, values: Ragged, headers: Part, timestamp: 
         values,
         headers,
     ]
-    return Prepared(bytes(weave(parts, count).content), count, timestamp)
+    return bytes(weave(parts, count).content)
 
 
 def _cut(bytes_each: Longs, bytes_max: int) -> Iterator[slice]:

@@ -1,32 +1,42 @@
-"""Records written once more: to the partition they came from, marked with the name of what they are a replay of."""
+"""Records written once more, exactly once: to the partition they came from, in one transaction with how far one came.
+
+A replay reads a partition in order, and its transactions carry the position behind what they hold, as a group's
+offset. Whoever goes on later, whatever happened, goes on there. All replays of one topic share a transactional id per
+partition, so a new one fences one that still runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from interlock.errors import Transient
-from interlock.kafka.closing import closed
-from interlock.kafka.producer import make_producer
+from interlock.kafka import connection
+from interlock.kafka.transaction import Doubtful, Fenced, PartitionTransactions
 from interlock.settings import PlatformSettings
 
-REPLAY_OF = "interlock-replay-of"
+REPLAY_OF: Final = "interlock-replay-of"
 """The header that names, as topic/partition/offset, the request that a record is a replay of."""
 
-RECORD_BYTES_MAX = 16 * 1024 * 1024
-CLOSE_SECONDS_MAX = 5.0
+GROUPS: Final = "interlock.replay"
+"""What the names of the groups begin with whose offsets say how far replays have come."""
+TRANSACTION_SECONDS_MAX: Final = 30.0
+BATCH_BYTES_MAX: Final = 1_048_576
+ADMIN_SECONDS_MAX: Final = 20.0
 
 
 @dataclass(frozen=True)
 class Again:
-    """A record to be written again."""
+    """A record to be written again, to the partition of the same number as the one it is read from."""
 
     name: str
     topic: str
-    partition: int
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
@@ -36,20 +46,66 @@ class Again:
         return [each for each in self.headers if each[0] != REPLAY_OF] + [(REPLAY_OF, self.name.encode())]
 
 
-async def replay(settings: PlatformSettings, records: Sequence[Again]) -> None:
-    """Write the records again, in their order, and wait until Kafka has them all; raises Transient where it has not.
+class ReplayTransactions(PartitionTransactions):
+    """The transactions of a replay of one partition, by a producer that is never mended."""
 
-    A tombstone without a key cannot be written; such a record is left out by the caller.
+    def __init__(self, settings: PlatformSettings, group: str, source: TopicPartition) -> None:
+        super().__init__(settings, group, source, TRANSACTION_SECONDS_MAX, BATCH_BYTES_MAX)
+
+    @property
+    def transactional_id(self) -> str:
+        """The name that fences: the same for every replay of the partition, whatever it chooses."""
+        return f"{GROUPS}.{self._source.topic}.{self._source.partition}"
+
+    async def write(self, records: Sequence[Again], next_offset: int, timestamp: int) -> None:
+        """Write the records and the position behind them in one transaction, bounded by TRANSACTION_SECONDS_MAX.
+
+        `timestamp` (milliseconds) stamps every record. Raises Fenced where another replay appeared, else Doubtful.
+        """
+        producer = self._running()
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                await producer.begin_transaction()
+                await self._fill(producer, _packed(producer, records, timestamp), next_offset)
+                await producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(f"{self.transactional_id} has another owner") from error
+        except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
+            raise Doubtful(f"a transaction of {self.transactional_id} is in doubt: {error}") from error
+
+
+def _packed(producer: AIOKafkaProducer, records: Sequence[Again], timestamp: int) -> list[tuple[str, Any]]:
+    """Pack records into as few batches as fit, in order; a record larger than a batch gets one of its own."""
+    found: list[tuple[str, Any]] = []
+    for each in records:
+        content = {"timestamp": timestamp, "key": each.key, "value": each.value, "headers": each.marked()}
+        if found and found[-1][0] == each.topic and found[-1][1].append(**content) is not None:
+            continue
+        builder = producer.create_batch()
+        builder.append(**content)
+        found.append((each.topic, builder))
+    for _, builder in found:
+        builder.close()
+    return found
+
+
+async def positions(settings: PlatformSettings, prefix: str, source: TopicPartition) -> Mapping[str, int]:
+    """Return how far each group whose name begins with `prefix` has come in a partition; raises Transient.
+
+    What a transaction left open is not in it: the partition's transactions are to be started before.
     """
-    producer = make_producer(settings, max_request_size=RECORD_BYTES_MAX)
+    admin = AIOKafkaAdminClient(**connection(settings))
+    found: dict[str, int] = {}
     try:
-        await producer.start()
-        sent = [
-            await producer.send(each.topic, each.value, key=each.key, partition=each.partition, headers=each.marked())
-            for each in records
-        ]
-        await asyncio.gather(*sent)
-    except (KafkaError, OSError) as error:
-        raise Transient(f"Kafka did not take every record: {type(error).__name__}: {error}") from error
+        async with asyncio.timeout(ADMIN_SECONDS_MAX):
+            await admin.start()
+            groups = sorted(name for name, *_ in await admin.list_consumer_groups() if name.startswith(prefix))
+            for group in groups:
+                offsets = await admin.list_consumer_group_offsets(group, partitions=[source])
+                if (offset := offsets[source].offset) >= 0:
+                    found[group] = offset
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise Transient(f"how far replays have come is unknown: {type(error).__name__}: {error}") from error
     finally:
-        await closed(producer, CLOSE_SECONDS_MAX)
+        await admin.close()
+    return found

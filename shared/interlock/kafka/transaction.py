@@ -105,7 +105,7 @@ class PartitionTransactions:
         try:
             async with asyncio.timeout(self._seconds_max):
                 await producer.start()
-                await self._see(producer, topics)
+                await see_topics(producer, topics, self._source.partition)
                 if sender.before is not Decision.NEVER_USED:
                     await self._seal(producer, topics, sender.before)
         except (ProducerFenced, InvalidProducerEpoch) as error:
@@ -163,18 +163,6 @@ class PartitionTransactions:
         await ended(producer.client.close(), seconds_max)
         _mark_seen(task, getattr(producer._txn_manager, "_transaction_waiter", None))
 
-    async def _see(self, producer: AIOKafkaProducer, topics: Sequence[str]) -> None:
-        """Raise Transient, with its name, for a topic without this partition: the driver would only wait in silence."""
-        for topic in topics:
-            producer.client.add_topic(topic)
-        await producer.client.force_metadata_update()
-        for topic in topics:
-            found = producer.client.cluster.partitions_for_topic(topic) or ()
-            if self._source.partition not in found:
-                raise Transient(
-                    f"{topic} has no partition {self._source.partition}: the deployer makes it when it starts"
-                )
-
     async def _seal(self, producer: AIOKafkaProducer, topics: Sequence[str], before: Decision) -> None:
         """Write the markers of the transaction before once more, as it was decided; where they are, this adds nothing.
 
@@ -207,6 +195,16 @@ class PartitionTransactions:
         if self._producer is None:
             raise Doubtful(f"the producer of {self.transactional_id} was discarded")
         return self._producer
+
+
+async def see_topics(producer: AIOKafkaProducer, topics: Sequence[str], partition: int) -> None:
+    """Raise Transient, with its name, for a topic without this partition: the driver would only wait in silence."""
+    for topic in topics:
+        producer.client.add_topic(topic)
+    await producer.client.force_metadata_update()
+    for topic in topics:
+        if partition not in (producer.client.cluster.partitions_for_topic(topic) or ()):
+            raise Transient(f"{topic} has no partition {partition}: the deployer makes it when it starts")
 
 
 class _Doubt(OutOfOrderSequenceNumber):  # type: ignore[misc]  # the driver has no annotations

@@ -238,3 +238,17 @@ def test_features_know_null_nan_and_unknown_categories() -> None:
     numbers, _ = columns.feature("f3", None)  # type: ignore[misc]
     assert numbers.tolist() == [1.0, 0.0, 1.0]
     assert columns.feature("f1", None) is None and columns.feature("absent", None) is None
+
+
+def test_a_run_of_doubles_is_handed_out_as_it_lies() -> None:
+    """Only names that stand one behind the other, and only where nothing is null; else column by column."""
+    fields = [{"name": f"f{index}", "type": ["null", "double"] if index > 2 else "double"} for index in range(6)]
+    schema = {"type": "record", "name": "r", "fields": fields}
+    rows = [{f"f{index}": float(10 * row + index) for index in range(6)} for row in range(3)]
+    columns = decode([write(schema, row) for row in rows], compile_plan(schema), skip=5)
+    np.testing.assert_array_equal(columns.matrix(("f1", "f2")), [[1, 2], [11, 12], [21, 22]])
+    np.testing.assert_array_equal(columns.matrix(("f4",)), [[4], [14], [24]])
+    assert columns.matrix(("f2", "f1")) is None and columns.matrix(("f0", "x")) is None and columns.matrix(()) is None
+    rows[1]["f5"] = None  # type: ignore[assignment]  # as a nullable field may be
+    columns = decode([write(schema, row) for row in rows], compile_plan(schema), skip=5)
+    assert columns.matrix(("f4",)) is None and columns.matrix(("f0", "f1", "f2")) is not None

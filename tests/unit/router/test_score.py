@@ -68,6 +68,9 @@ class Numbers:
     def feature(self, name: str, categories: Any) -> tuple[Any, Any]:
         return np.arange(self.count, dtype=np.float64), np.zeros(self.count, dtype=np.bool_)
 
+    def matrix(self, names: tuple[str, ...]) -> None:
+        """There is no block of several features."""
+
 
 class Record:
     """As much of a Kafka record as the split into arms looks at."""

@@ -1,0 +1,81 @@
+"""Answers first, the offset after: at least once, for whoever would rather have a batch twice than wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from interlock.errors import Transient
+from interlock.kafka.closing import closed
+from interlock.kafka.prepared import prepared
+from interlock.kafka.producer import make_producer
+from interlock.kafka.transaction import Outgoing, see_topics
+from interlock.settings import PlatformSettings
+
+Position = Callable[[TopicPartition, int], Awaitable[None]]
+
+
+class PartitionSends:
+    """What PartitionTransactions is, without transactions: whoever dies between answers and offset answers again.
+
+    Nobody is fenced either: while a partition changes hands two may answer it. Any failure raises Transient, and the
+    object must be discarded.
+    """
+
+    def __init__(
+        self,
+        settings: PlatformSettings,
+        source: TopicPartition,
+        seconds_max: float,
+        batch_bytes_max: int,
+        position: Position,
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._seconds_max = seconds_max
+        self._batch_bytes_max = batch_bytes_max
+        self._position = position
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self, topics: Sequence[str]) -> None:
+        """Connect; raises Transient while Kafka is away or a topic is missing."""
+        producer = make_producer(self._settings, max_batch_size=self._batch_bytes_max)
+        self._producer = producer
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                await producer.start()
+                await see_topics(producer, topics, self._source.partition)
+        except (KafkaError, TimeoutError, OSError) as error:
+            await self.discard()
+            raise Transient(f"no producer for {self._source}: {type(error).__name__}: {error}") from error
+
+    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+        """Write the records, wait until all are there, then move the group's offset; each within `seconds_max`."""
+        producer, partition = self._producer, self._source.partition
+        if producer is None:
+            raise Transient(f"the producer for {self._source} was discarded")
+        batches = [
+            (each.topic, batch)
+            for each in outgoing
+            for batch in prepared(each.records, timestamp, self._batch_bytes_max, transactional=False)
+        ]
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                sent = [await producer.send_batch(batch, topic, partition=partition) for topic, batch in batches]
+                await asyncio.gather(*sent)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Transient(f"answers of {self._source} may be missing: {type(error).__name__}: {error}") from error
+        await self._position(self._source, next_offset)
+
+    async def confirm(self) -> None:
+        """Return: what was acknowledged can be read."""
+
+    async def discard(self, seconds_max: float = 2.0) -> None:
+        """Drop the producer."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await closed(producer, seconds_max)
