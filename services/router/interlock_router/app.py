@@ -25,6 +25,7 @@ USES: tuple[str, ...] = ()
 async def build(host: Host) -> Service:
     """Put the router together."""
     memory.keep_freed()
+    memory.spare_what_is_there()
     settings: Settings = host.settings
     routes = Routes()
     follower = RouteFollower(settings, routes, host.stopping)

@@ -57,6 +57,8 @@ class Parts:
     scorer: Scorer
     schemas: WriterSchemas
     live: Live
+    known: Callable[[], Awaitable[None]]
+    """Raises Transient where the group goes on without this process."""
     committed: Callable[[TopicPartition], Awaitable[int | None]]
     """Reads the group's committed offset: the witness of what the last transaction did."""
     commit: Callable[[TopicPartition, int], Awaitable[None]]
@@ -114,7 +116,11 @@ class Lane:
                 await self._rest(backoff.next_seconds())
 
     async def _life(self) -> None:
-        """One producer's life: fence, read the witness, work until something is in doubt."""
+        """One producer's life: fence, read the witness, work until something is in doubt.
+
+        Whoever the group has given up, and wakes, must not fence the one that took over.
+        """
+        await self._parts.known()
         transactions = self._transactions()
         reader = PartitionReader(self._settings, self.source, self._settings.fetch_bytes_max)
         try:

@@ -45,7 +45,7 @@ class Lanes:
         self._routes = routes
         self._live = live
         self._stopping = stopping
-        self._parts = Parts(settings, clock, routes, scorer, schemas, live, self._committed, self._commit)
+        self._parts = Parts(settings, clock, routes, scorer, schemas, live, self._known, self._committed, self._commit)
         self._member: Member | None = None
         self._lanes: dict[TopicPartition, tuple[Lane, asyncio.Task[None]]] = {}
 
@@ -100,6 +100,11 @@ class Lanes:
                 asyncio.create_task(lane.run(), name=f"lane {partition.topic}/{partition.partition}"),
             )
         log.info("lanes.assigned", partitions=[f"{each.topic}/{each.partition}" for each in sorted(assigned)])
+
+    async def _known(self) -> None:
+        if self._member is None:
+            raise Transient("the router is not in its group")
+        await self._member.known(self._settings.transaction_seconds_max)
 
     async def _committed(self, partition: TopicPartition) -> int | None:
         if self._member is None:

@@ -52,7 +52,7 @@ class Settings(PlatformSettings):
         description="How long a batch may be taken apart to find rows that fail their model; the rest are given up.",
     )
     isolation_parts: int = Field(
-        16, ge=2, description="Into how many parts a failing batch is split at each step of that search."
+        64, ge=2, description="Into how many parts a failing batch is split at each step of that search."
     )
     death_pause_seconds: float = Field(
         0.5, ge=0, description="The pause after a replica died, before its version is asked again."

@@ -68,6 +68,10 @@ class Stuck(Exception):
     """Nothing moves although there is something to do: the process must end, so that another may take over."""
 
 
+HEARTBEAT_MILLISECONDS_MAX = 500
+"""By its heartbeat a member learns that another one left or came: partitions lie still for as long."""
+
+
 def make_consumer(settings: PlatformSettings, group_id: str | None = None, **overrides: Any) -> AIOKafkaConsumer:
     """Return a consumer (not started): only committed records, from the earliest, no commits of its own accord."""
     session = int(settings.kafka_session_seconds * 1000)
@@ -77,7 +81,7 @@ def make_consumer(settings: PlatformSettings, group_id: str | None = None, **ove
         "auto_offset_reset": "earliest",
         "enable_auto_commit": False,
         "session_timeout_ms": session,
-        "heartbeat_interval_ms": session // 4,
+        "heartbeat_interval_ms": min(HEARTBEAT_MILLISECONDS_MAX, session // 4),
         "fetch_max_wait_ms": 500,
     }
     consumer = AIOKafkaConsumer(**(arguments | overrides))

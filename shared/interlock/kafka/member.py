@@ -67,6 +67,18 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
             ) from error
         return offset
 
+    async def known(self, seconds_max: float) -> None:
+        """Return if the group still counts on this member; raises Transient where it goes on without it.
+
+        Who was stopped for longer than a session does not know it yet, and may think that its partitions are its own.
+        """
+        try:
+            counted = await asyncio.wait_for(self._consumer._coordinator._do_heartbeat(), seconds_max)  # noqa: SLF001 - the driver has no other way
+        except (KafkaError, OSError) as error:
+            raise Transient(f"the group {self._group} is out of reach: {type(error).__name__}: {error}") from error
+        if not counted:
+            raise Transient(f"the group {self._group} goes on without this member")
+
     async def commit(self, partition: TopicPartition, offset: int, seconds_max: float) -> None:
         """Move the group's offset of a partition that this member has; raises Transient."""
         try:

@@ -1,0 +1,1 @@
+"""The rig: what breaks the product on purpose, and what judges it afterwards."""

@@ -1,0 +1,304 @@
+"""What the router asks of Kafka, answered by the simulated one: the same classes, methods and failures as the real."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from interlock.errors import Transient
+from interlock.kafka.partition import Taken, TopicPartition
+from interlock.kafka.prepared import Rows
+from interlock.kafka.transaction import Doubtful, Fenced, Outgoing
+from tests.simulation.group import Group
+from tests.simulation.kafka import GROUP, Again, Cluster, Place, Refused, Stale
+from tests.simulation.loop import current, running
+from tests.simulation.network import Away, Connection
+
+AGAIN_SECONDS = 0.005
+SETTLED = ("CompleteCommit", "CompleteAbort", "Empty", None)
+ROUTES_POLL_SECONDS = 0.5
+CLUSTER = "kafka"
+GROUPS = "groups"
+
+
+def cluster() -> Cluster:
+    """Return the cluster of the run."""
+    found = running().things[CLUSTER]
+    assert isinstance(found, Cluster)
+    return found
+
+
+def written(records: Any) -> list[Any]:
+    """Return key, value and headers of records, which come as such or as columns."""
+    if isinstance(records, Rows):
+        every = enumerate(zip(records.keys, records.values, strict=True))
+        return [(key, value, list(records.headers.get(row, ()))) for row, (key, value) in every]
+    return list(records)
+
+
+class SimulatedTransactions:
+    """`interlock.kafka.transaction.PartitionTransactions` without the driver."""
+
+    def __init__(
+        self, settings: Any, group: str, source: TopicPartition, seconds_max: float, batch_bytes_max: int
+    ) -> None:
+        self.cluster = cluster()
+        self.group = group
+        self.source = source
+        self.seconds_max = seconds_max
+        self.connection: Connection | None = None
+        self.epoch = -1
+
+    @property
+    def transactional_id(self) -> str:
+        return f"{self.group}.{self.source.topic}.{self.source.partition}"
+
+    async def start(self, topics: Sequence[str]) -> None:
+        connection = self.connection = Connection(self.cluster)
+        places = [(topic, self.source.partition) for topic in topics]
+        try:
+            async with asyncio.timeout(self.seconds_max):
+                for place in places:
+                    if place not in self.cluster.logs:
+                        raise Transient(f"{place} is missing")
+                before = await connection.ask(self.cluster.describe, self.transactional_id)
+                _, self.epoch = await self.again(self.cluster.init_producer, self.transactional_id)
+                if before is not None:
+                    await self.seal(places, before)
+        except Stale as error:
+            await self.discard()
+            raise Fenced(f"{self.transactional_id} has another owner") from error
+        except (Away, Refused, TimeoutError) as error:
+            await self.discard()
+            raise Transient(f"no producer: {error}") from error
+
+    async def seal(self, places: list[Place], before: str) -> None:
+        await self.again(self.cluster.join, self.transactional_id, self.epoch, [*places, GROUP])
+        end = self.cluster.commit if before in ("PrepareCommit", "CompleteCommit") else self.cluster.abort
+        await self.ask(end, self.transactional_id, self.epoch)
+        await self.settle()
+
+    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+        batches = [(each.topic, written(each.records)) for each in outgoing]
+        await self.transact(batches, next_offset, timestamp)
+
+    async def transact(self, batches: list[tuple[str, list[Any]]], next_offset: int | None, timestamp: int) -> None:
+        """Write a transaction, of records, of an offset, or of both."""
+        name, partition = self.transactional_id, self.source.partition
+        try:
+            async with asyncio.timeout(self.seconds_max):
+                places = [(topic, partition) for topic, _ in batches]
+                await self.again(self.cluster.join, name, self.epoch, [*places, GROUP])
+                await self.fill(batches, next_offset, timestamp)
+                await self.ask(self.cluster.commit, name, self.epoch)
+        except Stale as error:
+            raise Fenced(f"{name} has another owner") from error
+        except (Away, Refused, TimeoutError) as error:
+            raise Doubtful(f"a transaction is in doubt: {error}") from error
+
+    async def fill(self, batches: list[tuple[str, list[Any]]], next_offset: int | None, timestamp: int) -> None:
+        name, partition = self.transactional_id, self.source.partition
+        waiting = [
+            asyncio.ensure_future(
+                self.ask(self.cluster.produce, name, self.epoch, (topic, partition), records, timestamp)
+            )
+            for topic, records in batches
+        ]
+        if next_offset is not None:
+            offset = (self.cluster.commit_offset, name, self.epoch, self.group, tuple(self.source), next_offset)
+            waiting.append(asyncio.ensure_future(self.ask(*offset)))
+        try:
+            await asyncio.gather(*waiting)
+        finally:
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def confirm(self) -> None:
+        try:
+            async with asyncio.timeout(self.seconds_max):
+                await self.settle()
+        except (Away, TimeoutError) as error:
+            raise Doubtful(f"the last transaction may be invisible: {error}") from error
+
+    async def discard(self, seconds_max: float = 2.0) -> None:
+        self.connection = None
+
+    async def settle(self) -> None:
+        while await self.ask(self.cluster.describe, self.transactional_id) not in SETTLED:
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def again(self, what: Callable[..., Any], *arguments: Any) -> Any:
+        while True:
+            try:
+                return await self.ask(what, *arguments)
+            except Again:
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def ask(self, what: Callable[..., Any], *arguments: Any) -> Any:
+        if self.connection is None:
+            raise Doubtful(f"the producer of {self.transactional_id} was discarded")
+        return await self.connection.ask(what, *arguments)
+
+
+class SimulatedReader:
+    """`interlock.kafka.partition.PartitionReader` without the driver."""
+
+    committed_only = True
+
+    def __init__(self, settings: Any, source: TopicPartition, fetch_bytes_max: int) -> None:
+        self.cluster = cluster()
+        self.source: Place = (source.topic, source.partition)
+        self.position = 0
+        self.connection = Connection(self.cluster)
+
+    async def start(self, offset: int | None, seconds_max: float) -> None:
+        try:
+            await asyncio.wait_for(self.connection.ask(self.cluster.describe, ""), seconds_max)
+        except (Away, TimeoutError) as error:
+            raise Transient(f"no reader: {error}") from error
+        self.position = offset or 0
+
+    async def take(self, seconds: float, rows_max: int) -> Taken | None:
+        deadline = self.cluster.loop.time() + seconds
+        while True:
+            try:
+                fetched = await self.connection.ask(
+                    self.cluster.fetch, self.source, self.position, rows_max, self.committed_only
+                )
+            except Away as error:
+                # The driver asks again by itself; only what its time-outs give up comes through.
+                if self.cluster.loop.chance.random() < 0.3:
+                    raise Transient(f"cannot read: {error}") from error
+                await asyncio.sleep(max(0.01, deadline - self.cluster.loop.time()))
+                return None
+            records, self.position, end = fetched
+            if records:
+                return Taken(records, self.position, max(0, end - self.position))
+            if not await moved(self.cluster, self.source, deadline - self.cluster.loop.time()):
+                return None
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class SimulatedMember:
+    """`interlock.kafka.member.Member` without the driver: beats in the background, and joins where told to."""
+
+    def __init__(self, settings: Any, group: str, assigned: Any, revoked: Any) -> None:
+        self.cluster = cluster()
+        self.name = group
+        self.session_seconds = settings.kafka_session_seconds
+        self.assigned, self.revoked = assigned, revoked
+        self.connection = Connection(self.cluster)
+        self.member = f"{current().name}/{next(running().numbers)}"
+        self.topics: tuple[str, ...] = ()
+        self.generation = -1
+        self.owned: list[TopicPartition] = []
+        self.raised: BaseException | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def group(self) -> Group:
+        group = running().things[GROUPS]
+        assert isinstance(group, Group)
+        return group
+
+    async def start(self) -> None:
+        try:
+            await self.connection.ask(self.cluster.describe, "")
+        except Away as error:
+            raise Transient(f"the group is out of reach: {error}") from error
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        self.topics = tuple(sorted(topics))
+        if self.task is None:
+            self.task = asyncio.create_task(self._stay())
+
+    async def tick(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if self.raised is not None:
+            raise self.raised
+
+    async def committed(self, partition: TopicPartition, seconds_max: float) -> int | None:
+        key = (self.name, (partition.topic, partition.partition))
+        try:
+            found: int | None = await asyncio.wait_for(self.connection.ask(self.cluster.offsets.get, key), seconds_max)
+        except (Away, TimeoutError) as error:
+            raise Transient(f"the committed offset is unknown: {error}") from error
+        return found
+
+    async def known(self, seconds_max: float) -> None:
+        try:
+            generation = await asyncio.wait_for(self.connection.ask(self.group.beat, self.member), seconds_max)
+        except (Away, TimeoutError) as error:
+            raise Transient(f"the group is out of reach: {error}") from error
+        if generation != self.generation:
+            raise Transient("the group goes on without this member")
+
+    async def close(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        try:
+            await self.connection.ask(self.group.leave, self.member)
+        except Away:
+            return
+
+    async def _stay(self) -> None:
+        while True:
+            try:
+                generation = await self.connection.ask(self.group.beat, self.member)
+                if generation != self.generation:
+                    await self._call(self.revoked, self.owned)
+                    self.owned = []
+                    self.owned, self.generation = await self._join()
+                    await self._call(self.assigned, self.owned)
+            except Away:
+                await asyncio.sleep(self.session_seconds / 20)
+                continue
+            await asyncio.sleep(self.session_seconds / 8)
+
+    async def _join(self) -> tuple[list[TopicPartition], int]:
+        generation = await self.connection.ask(self.group.join, self.member, self.topics)
+        while (share := await self.connection.ask(self.group.share, self.member, generation)) is None:
+            await asyncio.sleep(0.05)
+            generation = await self.connection.ask(self.group.join, self.member, self.topics)
+        return [TopicPartition(*each) for each in share], generation
+
+    async def _call(
+        self, change: Callable[[list[TopicPartition]], Awaitable[None]], what: list[TopicPartition]
+    ) -> None:
+        try:
+            await change(list(what))
+        except BaseException as error:
+            self.raised = error
+            raise
+
+
+async def simulated_follow(settings: Any, topic: str) -> AsyncGenerator[tuple[list[bytes | None], bool], None]:
+    """`interlock.kafka.follow.follow` without the driver."""
+    kafka, place, position = cluster(), (topic, 0), 0
+    connection = Connection(kafka)
+    try:
+        *_, end = await connection.ask(kafka.fetch, place, 0, 0)
+        while True:
+            records, position, _ = await connection.ask(kafka.fetch, place, position, 100)
+            yield [record.value for record in records], position >= end
+            await moved(kafka, place, ROUTES_POLL_SECONDS)
+    except Away as error:
+        raise Transient(f"cannot follow {topic}: {error}") from error
+
+
+async def moved(kafka: Cluster, place: Place, seconds: float) -> bool:
+    """Wait until something happens in a partition, and say whether it did."""
+    if seconds <= 0:
+        return False
+    sign: asyncio.Future[None] = kafka.loop.create_future()
+    kafka.logs[place].waiting.append(sign)
+    try:
+        await asyncio.wait_for(sign, seconds)
+    except TimeoutError:
+        return False
+    return True
