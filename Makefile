@@ -46,8 +46,8 @@ up: $(STAMP)     ## Start the stack and leave it running
 down: $(STAMP)   ## Stop the stack
 	$(BIN)/interlock down
 
-bench: $(STAMP)  ## Measure the lanes: a burst in events a second, the latency of a steady stream
-	$(BIN)/python -m tests.bench.bench_lane
+bench: $(STAMP)  ## Measure everything that is promised about speed: one report, interleaved rounds, ratios with intervals
+	$(BIN)/python -m tests.bench
 
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/interlock/jaeger/jaeger-all-in-one
 jaeger:          ## Build the real Jaeger from its Go modules (needs Go 1.26, takes minutes), to look at traces

@@ -136,13 +136,38 @@ class Tree:
         if len(hashes) % HASH_BYTES:
             raise ValueError(f"{len(hashes)} bytes are no row of hashes of {HASH_BYTES} bytes")
         self._levels[0] += hashes
-        height = 0
+        self._rise(0)
+
+    def _rise(self, height: int) -> None:
+        """Make the nodes above a level that are not there yet."""
         while len(self._levels[height]) >= _PAIR_BYTES:
             if height + 1 == len(self._levels):
                 self._levels.append(bytearray())
             below, above = self._levels[height], self._levels[height + 1]
             above += _parents(bytes(memoryview(below)[2 * len(above) :]))
             height += 1
+
+    def graft(self, hashes: bytes, nodes: bytes) -> None:
+        """Add the leaf hashes of a perfect subtree whose nodes are known: from the leaves' parents up to its root.
+
+        Raises ValueError where the subtree does not fit behind the leaves that are there.
+        """
+        count = len(hashes) // HASH_BYTES
+        if not count or count & (count - 1) or self.size % count or len(nodes) != (count - 1) * HASH_BYTES:
+            raise ValueError(f"{count} leaves and {len(nodes)} bytes of nodes are no subtree behind {self.size} leaves")
+        at, height = 0, 0
+        self._levels[0] += hashes
+        while (count := count >> 1) > 0:
+            height += 1
+            if height == len(self._levels):
+                self._levels.append(bytearray())
+            self._levels[height] += nodes[at : at + count * HASH_BYTES]
+            at += count * HASH_BYTES
+        self._rise(height)
+
+    def levels(self) -> list[bytes]:
+        """Return the nodes over every perfect subtree, level by level from the leaves up."""
+        return [bytes(each) for each in self._levels]
 
     def truncate(self, size: int) -> None:
         """Drop the leaves behind the first `size`; raises IndexError for more than there are."""

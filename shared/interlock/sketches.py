@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 import struct
+from functools import cache
 from itertools import pairwise
 from typing import Any, Final, Self
 
@@ -15,6 +17,8 @@ Floats = NDArray[np.float64]
 
 ACCURACY: Final = 0.01
 KLL_K: Final = 280
+KLL_RUN_MAX: Final = 32_768
+"""So many sorted values are added to a sketch at once: of many more, those left over would not fit."""
 
 _GAMMA: Final = (1 + ACCURACY) / (1 - ACCURACY)
 _LOG_GAMMA: Final = math.log(_GAMMA)
@@ -24,6 +28,7 @@ _BUCKETS: Final = 2 + math.ceil(math.log(_GREATEST / _LEAST) / _LOG_GAMMA)
 _HISTOGRAM: Final = struct.Struct("<4sHHddd")
 _HISTOGRAM_MAGIC: Final = b"ILH1"
 _COUNT_MAX: Final = 2**53
+_PENDING_MAX: Final = 16_384
 
 
 class InvalidSketch(ValueError):
@@ -39,29 +44,62 @@ class LogHistogram:
     last. NaN is refused. Merging is addition of counts: exact, in any order.
     """
 
-    __slots__ = ("_counts", "maximum", "minimum", "total")
+    __slots__ = ("_counts", "_maximum", "_minimum", "_pending", "_pending_size", "_total")
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BUCKETS, dtype=np.int64)
-        self.minimum = math.inf
-        self.maximum = -math.inf
-        self.total = 0.0
+        self._minimum = math.inf
+        self._maximum = -math.inf
+        self._total = 0.0
+        self._pending: list[NDArray[Any]] = []
+        self._pending_size = 0
+
+    @property
+    def minimum(self) -> float:
+        """The least value; infinite where there is none."""
+        self._settle()
+        return self._minimum
+
+    @property
+    def maximum(self) -> float:
+        """The greatest value; minus infinity where there is none."""
+        self._settle()
+        return self._maximum
+
+    @property
+    def total(self) -> float:
+        """The sum of all values."""
+        self._settle()
+        return self._total
 
     @property
     def count(self) -> int:
         """How many values were added."""
-        return int(self._counts.sum())
+        return int(self._counts.sum()) + self._pending_size
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """The count of each bucket, int64."""
+        self._settle()
         return self._counts.copy()
 
     def add(self, values: ArrayLike, times: int = 1) -> None:
-        """Add numbers of any shape, each `times` times. Raises ValueError for NaN."""
-        numbers = np.asarray(values, dtype=np.float64)
+        """Add numbers of any shape, each `times` times. Raises ValueError for NaN.
+
+        An array of integers is kept a while, to be counted with others in one go: it must not be changed afterwards.
+        """
+        numbers = np.asarray(values)
         if not numbers.size or times < 1:
             return
+        if times == 1 and numbers.dtype.kind == "i":
+            self._pending.append(numbers.ravel())
+            self._pending_size += numbers.size
+            if self._pending_size >= _PENDING_MAX:
+                self._settle()
+            return
+        self._add(numbers.astype(np.float64), times)
+
+    def _add(self, numbers: Floats, times: int) -> None:
         least, greatest = float(numbers.min()), float(numbers.max())
         if math.isnan(least):
             raise ValueError("a latency is not a number")
@@ -70,21 +108,30 @@ class LogHistogram:
         else:
             found = np.bincount(_buckets(numbers).ravel())
             self._counts[: found.size] += found * times
-        self.minimum = min(self.minimum, least)
-        self.maximum = max(self.maximum, greatest)
-        self.total += float(numbers.sum()) * times
+        self._minimum = min(self._minimum, least)
+        self._maximum = max(self._maximum, greatest)
+        self._total += float(numbers.sum()) * times
+
+    def _settle(self) -> None:
+        """Count what is pending."""
+        if self._pending:
+            pending, self._pending, self._pending_size = self._pending, [], 0
+            self._add(np.concatenate(pending).astype(np.float64), 1)
 
     def merge(self, other: LogHistogram) -> None:
         """Add what the other one counted."""
+        self._settle()
+        other._settle()
         self._counts += other._counts
-        self.minimum = min(self.minimum, other.minimum)
-        self.maximum = max(self.maximum, other.maximum)
-        self.total += other.total
+        self._minimum = min(self._minimum, other._minimum)
+        self._maximum = max(self._maximum, other._maximum)
+        self._total += other._total
 
     def quantile(self, share: float) -> float:
         """Return the value below which that share (0 to 1) lies, within 1 %; NaN where nothing was added."""
         if not 0 <= share <= 1:
             raise ValueError(f"a quantile is between 0 and 1, not {share}")
+        self._settle()
         count = self.count
         if not count:
             return math.nan
@@ -95,6 +142,7 @@ class LogHistogram:
 
     def to_bytes(self) -> bytes:
         """Return the histogram as bytes: a header, then the counts from the first to the last that is not 0."""
+        self._settle()
         filled = np.flatnonzero(self._counts)
         first, last = (int(filled[0]), int(filled[-1]) + 1) if filled.size else (0, 0)
         header = _HISTOGRAM.pack(_HISTOGRAM_MAGIC, first, last, self.minimum, self.maximum, self.total)
@@ -117,7 +165,7 @@ class LogHistogram:
             raise InvalidSketch("a histogram's minimum, maximum and total do not go with its counts")
         result = cls()
         result._counts[first:last] = counts
-        result.minimum, result.maximum, result.total = minimum, maximum, total
+        result._minimum, result._maximum, result._total = minimum, maximum, total
         return result
 
 
@@ -163,6 +211,22 @@ class Kll:
         """Add numbers (float64, one dimension); quickest where they are sorted. NaN is passed over."""
         self._sketch.update(values)
 
+    def add_sorted(self, values: Floats) -> None:
+        """Add numbers that rise and are finite (float64, one dimension), many at once at a fraction of the work.
+
+        Of every 2**h neighbours one, at a place that is tossed for, stands for all; those left over at the end stand
+        for themselves. No rank is off by more than 2**h for it, and in the mean by nothing; h is the least for which
+        what remains fits a sketch of h + 1 levels, some 500 values: less error than the compactions that it is in
+        place of. That sketch is written in DataSketches' format, and merged.
+        """
+        k = self._sketch.k
+        for start in range(0, values.size, KLL_RUN_MAX):
+            part = values[start : start + KLL_RUN_MAX]
+            if level := _run_level(part.size, k):
+                self._sketch.merge(datasketches.kll_doubles_sketch.deserialize(_run(part, level, k)))
+            else:
+                self._sketch.update(part)
+
     def merge(self, other: Kll) -> None:
         """Add what the other one saw."""
         self._sketch.merge(other._sketch)
@@ -205,6 +269,30 @@ _KLL_FAMILY: Final = 15
 _KLL_EMPTY, _KLL_SINGLE = 1, 4
 _KLL_K_MIN, _KLL_K_MAX = 8, 4096
 _KLL_LEVELS_MAX: Final = 60
+_KLL_M: Final = 8
+_KLL_SORTED: Final = 2
+_KLL_RUN_LEVELS_MAX: Final = 10
+
+
+def _run_level(size: int, k: int) -> int:
+    """Return the least level at which so many values, and what is left over of them, fit a sketch; 0 if none is."""
+    fitting = (
+        level
+        for level in range(_KLL_RUN_LEVELS_MAX)
+        if (size >> level) + (1 << level) - 1 <= _kll_capacity(k, level + 1)
+    )
+    return next(fitting, 0)
+
+
+def _run(values: Floats, level: int, k: int) -> bytes:
+    """Return sorted values as the bytes of a sketch that has one of every 2**level of them, and the rest at level 0."""
+    whole, levels = values.size >> level << level, level + 1
+    chosen, rest = values[random.getrandbits(level) : whole : 1 << level], values[whole:]
+    begin = _kll_capacity(k, levels) - chosen.size
+    preamble = _KLL_PREAMBLE.pack(5, 1, _KLL_FAMILY, _KLL_SORTED, k, _KLL_M)
+    counts = _KLL_COUNTS.pack(values.size, k, levels)
+    bounds = struct.pack(f"<{levels}I", begin - rest.size, *[begin] * level)
+    return preamble + counts + bounds + np.concatenate((values[:1], values[-1:], rest, chosen)).astype("<f8").tobytes()
 
 
 def _check_kll(data: bytes) -> None:
@@ -216,7 +304,7 @@ def _check_kll(data: bytes) -> None:
     if len(data) < _KLL_PREAMBLE.size:
         raise InvalidSketch(f"a KLL sketch of {len(data)} bytes has no preamble")
     ints, version, family, flags, k, m = _KLL_PREAMBLE.unpack_from(data)
-    if family != _KLL_FAMILY or m != 8 or not _KLL_K_MIN <= k <= _KLL_K_MAX:
+    if family != _KLL_FAMILY or m != _KLL_M or not _KLL_K_MIN <= k <= _KLL_K_MAX:
         raise InvalidSketch(f"no KLL sketch: family {family}, k {k}, m {m}")
     if flags & _KLL_EMPTY:
         if (ints, version, len(data)) != (2, 1, 8):
@@ -253,9 +341,10 @@ def _check_kll_items(data: bytes, count: int, k: int, levels: int) -> None:
         raise InvalidSketch("a KLL sketch's values lie outside its minimum and maximum, or are NaN")
 
 
+@cache
 def _kll_capacity(k: int, levels: int) -> int:
     """Return how many values a sketch of so many levels has room for, as kll_helper::compute_total_capacity does."""
-    return sum(max(8, _kll_depth_capacity(k, levels - height - 1)) for height in range(levels))
+    return sum(max(_KLL_M, _kll_depth_capacity(k, levels - height - 1)) for height in range(levels))
 
 
 def _kll_depth_capacity(k: int, depth: int) -> int:

@@ -2,9 +2,10 @@
 
 `python -m tests.bench.bench_watching --home DIR` runs against the servers of a running stack; without `--home` it
 starts its own. One lane answers a preloaded backlog again and again, and after every few batches it changes what it
-tells of them, so that whatever else the machine does falls on all variants alike. The version is a linear model behind
-Ray Serve, as in the product; with `--here` it answers in the router's own process, and the cost is held against the
-smallest lane that can be.
+tells of them, so that whatever else the machine does falls on all variants alike. The version is the bench's model of
+100 trees behind Ray Serve, as in the product, and what a variant costs the router more is held against the CPU of
+router and replica, which are the lane; beside it stands the share of the router alone. With `--here` a version that
+costs nothing answers in the router's own process.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+import psutil
 import ray
 import structlog
 import uvloop
@@ -39,6 +41,7 @@ from interlock.serving import cluster, replica
 from interlock.signature import Input, Matrix, Output, Signature
 from interlock_router import memory, observe
 from interlock_router.settings import Settings
+from tests.bench import work
 from tests.bench.bench_lane import servers
 from tests.integration.router import rig as rigs
 from tests.integration.serving import graphs
@@ -47,6 +50,7 @@ MODEL = "linear"
 VARIANTS = {"off": (False, False), "observations": (True, False), "batches": (False, True), "both": (True, True)}
 """Whether a variant writes observations, and whether it writes batches."""
 PASS_SECONDS_MAX = 120.0
+BOOTSTRAP_SAMPLES = 4000
 
 
 class Slice(NamedTuple):
@@ -92,20 +96,20 @@ def main() -> int:
             target=_route, args=(settings.model_dump_json(), endpoint, vars(options), address, there)
         )
         process.start()
-        slices = [Slice(*each) for each in here.recv()]
+        replica, slices = here.recv()
         process.join(20)
-    sys.stdout.write(json.dumps(_figures(slices)) + "\n")
+    sys.stdout.write(json.dumps(_figures([Slice(*each) for each in slices], replica)) + "\n")
     return 0
 
 
 @contextmanager
 def _version(features: int) -> Iterator[str]:
-    """Run a linear model in a Ray of its own; yields the cluster's address."""
+    """Run the bench's model, or a linear one of other features, in a Ray of its own; yields the cluster's address."""
     context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, namespace=cluster.NAMESPACE)
     address = str(context.address_info["gcs_address"])  # type: ignore[attr-defined]  # of the local context
     with tempfile.TemporaryDirectory() as folder:
         text = graphs.manifest_text(MODEL, 1, [f"f{index}" for index in range(features)])
-        model = graphs.linear([1.0] * features)
+        model = work.model() if features == work.FEATURES else graphs.linear([1.0] * features)
         digest, manifest_digest, artifact_digest = graphs.stored(Blobs(Path(folder)), text, model)
         application = replica.application(
             MODEL,
@@ -143,6 +147,7 @@ async def _preload(settings: Settings, options: argparse.Namespace) -> str:
 def _route(settings: str, endpoint: str, options: dict[str, Any], address: str | None, pipe: Any) -> None:
     """Be the router's process."""
     memory.keep_freed()
+    memory.spare_what_is_there()
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("ray").setLevel("ERROR")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -150,11 +155,19 @@ def _route(settings: str, endpoint: str, options: dict[str, Any], address: str |
     pipe.send(uvloop.run(_serve(values, endpoint, options, address)))
 
 
+def _replica_seconds() -> float:
+    """Return the CPU seconds of the replicas that this bench has started; 0 where there are none."""
+    family = psutil.Process(os.getppid()).children(recursive=True)
+    replicas = [each for each in family if each.name().startswith("ray::ServeRepl")]
+    return float(sum(sum(each.cpu_times()[:2]) for each in replicas))
+
+
 async def _serve(
     values: dict[str, Any], endpoint: str, options: dict[str, Any], address: str | None
-) -> list[tuple[Any, ...]]:
-    """Answer the backlog once in each pass, by a new group; return the slices."""
+) -> tuple[float, list[tuple[Any, ...]]]:
+    """Answer the backlog once in each pass, by a new group; return the replica's CPU seconds a row, and the slices."""
     slices: list[tuple[Any, ...]] = []
+    replica_seconds = 0.0
     for number in range(options["passes"]):
         settings = Settings(**{**values, "group": "bench-" + uuid7()})
         rig = rigs.Rig(settings, 1, signature(options["features"]))
@@ -166,11 +179,13 @@ async def _serve(
             await rig.serving.call("", np.zeros((1, options["features"])), 30.0)
         rig.route((1, 10_000))
         switch = _Switch(number, options["slice"], options["requests"], options["only"])
+        before = _replica_seconds()
         with switch.patched():
             async with rigs.RunningRouter(rig), asyncio.timeout(PASS_SECONDS_MAX):
                 await switch.done.wait()
         slices += switch.slices
-    return slices
+        replica_seconds += _replica_seconds() - before
+    return replica_seconds / (options["passes"] * options["requests"]), slices
 
 
 class _Switch:
@@ -239,12 +254,13 @@ class _Served(rigs.LocalServing):
         return rigs.version_digest(1), outputs
 
 
-def _figures(slices: list[Slice]) -> dict[str, Any]:
-    """Return for each variant CPU and rate, and how much more than `off`: the median, and the quartiles around it.
+def _figures(slices: list[Slice], replica: float) -> dict[str, Any]:
+    """Return for each variant CPU and rate, and how much more than `off`: the median, and its interval of 95 %.
 
-    A slice is held against the mean of the slices of `off` nearest before and behind it.
+    A slice is held against the mean of the slices of `off` nearest before and behind it. The interval is that of the
+    median over bootstrap samples of the slices. `replica` is CPU seconds a row.
     """
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"replica_microseconds": round(1e6 * replica, 2)}
     places = [index for index, each in enumerate(slices) if each.variant == "off"]
     for name in dict.fromkeys(each.variant for each in slices):
         mine = [(index, each) for index, each in enumerate(slices) if each.variant == name]
@@ -256,14 +272,25 @@ def _figures(slices: list[Slice]) -> dict[str, Any]:
         }
         if not places or name == "off":
             continue
-        for title, cost in (("cpu", "cpu_seconds"), ("time", "wall_seconds")):
-            more = []
-            for index, each in mine:
-                beside = sorted(places, key=lambda place, index=index: abs(place - index))[:2]  # type: ignore[misc]  # bound
-                off = statistics.mean(getattr(slices[place], cost) / slices[place].rows for place in beside)
-                more.append(100 * (getattr(each, cost) / each.rows / off - 1))
-            figures[name][f"{title}_percent_more"] = [round(each, 1) for each in statistics.quantiles(more, n=4)]
+        shares: dict[str, list[float]] = {"lane": [], "router": [], "time": []}
+        for index, each in mine:
+            beside = sorted(places, key=lambda place, index=index: abs(place - index))[:2]  # type: ignore[misc]  # bound
+            off = statistics.mean(slices[place].cpu_seconds / slices[place].rows for place in beside)
+            wall = statistics.mean(slices[place].wall_seconds / slices[place].rows for place in beside)
+            more = each.cpu_seconds / each.rows - off
+            shares["lane"].append(100 * more / (off + replica))
+            shares["router"].append(100 * more / off)
+            shares["time"].append(100 * (each.wall_seconds / each.rows / wall - 1))
+        for title, found in shares.items():
+            figures[name][f"{title}_percent_more"] = _median(found)
     return figures
+
+
+def _median(values: list[float]) -> dict[str, float]:
+    """Return the median, and where 95 % of the medians of bootstrap samples lie."""
+    samples = np.random.default_rng(1).choice(values, (BOOTSTRAP_SAMPLES, len(values)))
+    low, high = np.percentile(np.median(samples, axis=1), (2.5, 97.5))
+    return {"median": round(float(np.median(values)), 1), "low": round(float(low), 1), "high": round(float(high), 1)}
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ class Load:
 
 
 @asynccontextmanager
-async def load(stack: Stack, details: dict[str, Any], folder: Path) -> AsyncIterator[Load]:
+async def load(
+    stack: Stack, details: dict[str, Any], folder: Path, per_second: float = PER_SECOND
+) -> AsyncIterator[Load]:
     """Run a sender and a checker for the length of a block."""
     settings = {
         "bootstrap": stack.environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"],
@@ -82,7 +84,7 @@ async def load(stack: Stack, details: dict[str, Any], folder: Path) -> AsyncIter
         "topic": details["topics"]["requests"],
         "schema": details["request_schema"],
         "schema_id": details["request_schema_id"],
-        "per_second": PER_SECOND,
+        "per_second": per_second,
         "acknowledged": str(folder / "acknowledged.npy"),
         "wait_seconds": FLOW_SECONDS_MAX,
     }

@@ -21,6 +21,7 @@ from interlock.ids import digest_of, request_name
 from interlock.kafka import headers
 from interlock.kafka.chunks import ChunkRecord
 from interlock.schemas.events import BY_SCHEMA_ID, BatchAnswered
+from interlock_auditor.tiles import DIGEST_PREFIX
 
 SCHEMA: Final = (
     '{"type":"record","name":"Entry","namespace":"io.interlock.audit","fields":['
@@ -38,8 +39,6 @@ UNREADABLE: Final = "Unreadable"
 """The action of a record that is no event of this platform."""
 LETTERS_MAX: Final = 200
 """Texts of a record's headers are kept up to this length."""
-_DIGEST_LETTERS: Final = 71
-DIGEST_PREFIX: Final = varints.encode(_DIGEST_LETTERS) + b"sha256:"
 _CONTROL: Final = dict.fromkeys((*range(32), 127), "\ufffd")
 
 

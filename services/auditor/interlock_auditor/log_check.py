@@ -15,7 +15,7 @@ from interlock.postgres.pool import Connection
 from interlock.schemas.events import CheckpointSigned
 from interlock.schemas.topics import AUDIT_CHECKPOINTS
 from interlock.settings import PlatformSettings
-from interlock_auditor import store
+from interlock_auditor import store_blocks
 from interlock_auditor.checkpoint import BadNote, Checkpoint
 from interlock_auditor.log import Log, Trouble, told
 from interlock_auditor.tiles import TILE_ENTRIES, Tile
@@ -31,8 +31,8 @@ log_ = structlog.get_logger("interlock.auditor")
 async def load(connection: Connection) -> tuple[Tree, list[Finding]]:
     """Return the tree that the table has now, and what is wrong with the numbers of its rows."""
     tree, found = Tree(), []
-    least, behind = await store.bounds(connection)
-    async for tile in store.tiles(connection, least, behind):
+    least, behind = await store_blocks.bounds(connection)
+    async for tile in store_blocks.tiles(connection, least, behind):
         end = min(tile.first + TILE_ENTRIES, behind)
         if tile.first != tree.size or not tile.fills(end):
             found.append(_first_gap(tile, tree.size))
@@ -139,12 +139,12 @@ class Patrol:
 
     async def step(self, connection: Connection, tree: Tree) -> Trouble | None:
         """Compare one stretch and the table's end; return what is wrong, or None."""
-        least, behind = await store.bounds(connection)
+        least, behind = await store_blocks.bounds(connection)
         if behind != tree.size or least < 0:
             return Trouble(f"The table ends at {behind} (and begins at {least}); {tree.size} entries were written.")
         first = self._at if self._at < tree.size else 0
         last = min(first + self._entries, tree.size)
-        found = await store.span(connection, first, last)
+        found = (await store_blocks.span(connection, first, last)).tiles
         self._at = last
         # The tree stands in for the witness; rows before the stretch are not looked at this time.
         wrong = await asyncio.to_thread(_compared, found, tree, first, last)

@@ -48,6 +48,9 @@ class Settings(WitnessSettings):
     )
     patrol_seconds: float = Field(2.0, gt=0, description="How often a part of the table is compared with memory.")
     patrol_entries: int = Field(4_096, gt=0, description="How many entries such a part has.")
+    verify_workers: int = Field(
+        2, gt=0, description="In how many processes `interlock audit verify` hashes rows; at most one a core."
+    )
     unsure_seconds: float = Field(
         10.0, gt=0, description="How often a table that is not what was witnessed is looked at again."
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from interlock.codec import rows
 from interlock.errors import Poison
@@ -12,21 +12,15 @@ from interlock.postgres.pool import Connection
 from interlock.schemas.events import CheckpointSigned, WitnessLost, WitnessReturned
 from interlock_auditor.checkpoint import BadNote, Checkpoint
 from interlock_auditor.entry import Entry
-from interlock_auditor.tiles import COLUMNS, SEPARATOR, TILE_ENTRIES, Tile
+from interlock_auditor.store_blocks import COLUMNS
 
-_COLUMNS: Final = (
-    "seq", "topic", "partition", "kafka_offset", "event_id", "action", "source", "actor", "subject",
-    "time_milliseconds", "schema_digest", "payload",
-)  # fmt: skip
-_READ: Final = f"SELECT {', '.join(_COLUMNS)} FROM entries"  # noqa: S608 - this module's own words
+_READ: Final = f"SELECT {', '.join(COLUMNS)} FROM entries"  # noqa: S608 - this module's own words
 ENTRIES_MAX: Final = 10_000
 """The most entries that one question brings."""
-SPAN_TILES: Final = 32
 
 _LEAD: Final = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '/log', 0))"
 _LEADS: Final = "SELECT true FROM pg_locks WHERE locktype = 'advisory' AND pid = $1 AND granted"
 _END: Final = "SELECT coalesce(max(seq) + 1, 0) FROM entries"
-_ENDS: Final = "SELECT coalesce(min(seq), 0), coalesce(max(seq) + 1, 0) FROM entries"
 _POSITIONS: Final = """
 WITH RECURSIVE place AS (
     (SELECT topic, partition FROM entries ORDER BY topic, partition LIMIT 1)
@@ -67,31 +61,6 @@ _SAID: Final = "SELECT value FROM journal WHERE type = ANY($1) ORDER BY position
 _SIGNED: Final = """
 SELECT value FROM journal WHERE type = $1 AND ($2 OR event @> '{"witnessed": true}') ORDER BY position DESC LIMIT 1
 """
-_FORGED: Final = """
-SELECT seq FROM entries WHERE model IS DISTINCT FROM nullif(split_part(subject, '/', 1), '')
-OR version::text IS DISTINCT FROM nullif(split_part(subject, '/', 2), '')
-OR endpoint IS DISTINCT FROM nullif(split_part(subject, '/', 3), '')
-OR from_offset::text IS DISTINCT FROM nullif(split_part(subject, '/', 4), '')
-OR next_offset::text IS DISTINCT FROM nullif(split_part(subject, '/', 5), '') ORDER BY seq LIMIT 1000
-"""
-
-
-def _column(name: str) -> str:
-    """Return the SQL by which one column of a tile is read as one value, in the order of the rows."""
-    if name == "payload":
-        return "array_agg(octet_length(payload)), string_agg(payload, ''::bytea)"
-    if name in {"seq", "partition", "kafka_offset", "time_milliseconds"}:
-        return f"array_agg({name})"
-    return f"convert_to(string_agg({name}, E'\\x1f'), 'UTF8')"
-
-
-# One row a tile: made by the server from the primary key's order, without a sort and without a line for each row.
-_TILES: Final = f"""
-SELECT span.first, tile.* FROM generate_series($1::bigint, $2::bigint - 1, {TILE_ENTRIES}) AS span(first),
-LATERAL (SELECT {", ".join(_column(name) for name in _COLUMNS)} FROM (
-    SELECT * FROM entries WHERE seq >= span.first AND seq < span.first + {TILE_ENTRIES} ORDER BY seq) AS line) AS tile
-ORDER BY span.first
-"""  # noqa: S608 - this module's own words
 
 
 async def lead(connection: Connection) -> bool:
@@ -112,7 +81,7 @@ async def end(connection: Connection) -> int:
 async def append(connection: Connection, entries: Sequence[Entry]) -> None:
     """Add entries, in the caller's transaction."""
     await connection.copy_records_to_table(
-        "entries", columns=_COLUMNS, records=[tuple(getattr(each, name) for name in _FIELDS) for each in entries]
+        "entries", columns=COLUMNS, records=[tuple(getattr(each, name) for name in _FIELDS) for each in entries]
     )
 
 
@@ -177,11 +146,6 @@ async def places(connection: Connection, topic: str, partition: int) -> list[tup
     return [(row[0], row[1]) for row in await connection.fetch(_PLACES, topic, partition)]
 
 
-async def forged_columns(connection: Connection) -> list[int]:
-    """Return the numbers of rows whose cut-out columns say something else than their subject; at most 1,000."""
-    return [row[0] for row in await connection.fetch(_FORGED, timeout=None)]
-
-
 async def keep_gap(connection: Connection, gap: Gap) -> bool:
     """Keep a gap; say whether it was not known."""
     return bool(
@@ -215,52 +179,3 @@ async def newest_head(connection: Connection) -> Checkpoint | None:
         return None if value is None else Checkpoint.parse(rows.decode(value).note)
     except (Poison, BadNote):
         return None
-
-
-async def bounds(connection: Connection) -> tuple[int, int]:
-    """Return the smallest number that a row bears, and the number behind the largest; 0 and 0 where there is none."""
-    least, behind = await connection.fetchrow(_ENDS)
-    return int(least), int(behind)
-
-
-async def tiles(connection: Connection, first: int, behind: int) -> AsyncIterator[Tile]:
-    """Yield the tiles with rows between two numbers (`first` is rounded down), in order."""
-    start, step = first // TILE_ENTRIES * TILE_ENTRIES, SPAN_TILES * TILE_ENTRIES
-    for at in range(start, behind, step):
-        for tile in await span(connection, at, min(at + step, behind)):
-            yield tile
-
-
-async def span(connection: Connection, first: int, behind: int) -> list[Tile]:
-    """Return the tiles with rows between two numbers, `first` a multiple of a tile's length."""
-    found = []
-    for row in await connection.fetch(_TILES, first, behind, timeout=None):
-        if row[1] is not None:
-            columns = _unpacked(row)
-            tile = Tile(row[0], columns) if columns else await _slowly(connection, row[0])
-            found.append(tile)
-    return found
-
-
-def _unpacked(row: Any) -> list[Any] | None:
-    """Return a tile's columns, or None where a text holds what lies between texts."""
-    values = list(row)[1:]
-    count = len(values[0])
-    columns: list[Any] = [
-        value.split(SEPARATOR) if isinstance(value, bytes) else value for value in values[: COLUMNS - 1]
-    ]
-    lengths, joined = values[COLUMNS - 1 :]
-    payloads, at = [], 0
-    for length in lengths:
-        payloads.append(joined[at : at + length])
-        at += length
-    columns.append(payloads)
-    return columns if all(len(column) == count for column in columns) else None
-
-
-async def _slowly(connection: Connection, first: int) -> Tile:
-    """Return one tile row by row."""
-    return Tile.of(first, [Entry(*row) for row in await connection.fetch(_SLOW, first, first + TILE_ENTRIES)])
-
-
-_SLOW: Final = f"{_READ} WHERE seq >= $1 AND seq < $2 ORDER BY seq"

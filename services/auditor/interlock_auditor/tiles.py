@@ -1,7 +1,8 @@
 """Tiles: the rows of the table, 256 at a time, and the leaf hashes that follow from them, made fast.
 
 The bytes are the same as `entry.encode` makes; a test holds the two against each other. A tile does not change, so
-its hashes are made once, however often it is looked at.
+its hashes are made once, however often it is looked at. Little is imported here: who hashes in a process of its own
+(`verify_worker`) is to be there at once.
 """
 
 from __future__ import annotations
@@ -9,16 +10,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
 
 from interlock.codec import varints
 from interlock.merkle import HASH_BYTES
-from interlock_auditor.entry import DIGEST_PREFIX, Entry
+
+if TYPE_CHECKING:
+    from interlock_auditor.entry import Entry
 
 TILE_ENTRIES: Final = 256
 COLUMNS: Final = 12
-SEPARATOR: Final = b"\x1f"
-"""Between texts of one column; entries hold no control characters, a forged row may."""
+NUMBERS: Final = frozenset({0, 2, 3, 9})
+"""The places of the columns that are numbers; all others are text, and the last one bytes."""
+PAYLOAD: Final = COLUMNS - 1
+"""The place of the payload, which is the last column."""
+DIGEST_PREFIX: Final = b"\x8e\x01sha256:"
+"""What stands before the payload's digest: the length of the text, 71 letters, as Avro writes it, and its kind."""
+NULL_NUMBER: Final = -(2**62)
+NULL_TEXT: Final = b"\x00NULL"
+"""What a row is hashed with where it was forged to have no value: nothing that a record could have brought about."""
 _SHORT: Final = 4096
 _LOW_BITS: Final = 14
 _LOW: Final = (1 << _LOW_BITS) - 1
@@ -38,11 +50,13 @@ class Tile:
     @classmethod
     def of(cls, first: int, entries: Sequence[Entry]) -> Self:
         """Return the tile of rows that are at hand as entries."""
-        lines = [
-            [each.encode() if isinstance(each, str) else each for each in (getattr(entry, name) for name in _FIELDS)]
-            for entry in entries
-        ]
-        return cls(first, [list(column) for column in zip(*lines, strict=True)] or [[]] * COLUMNS)
+        return cls.of_rows(first, [msgspec.structs.astuple(entry) for entry in entries])
+
+    @classmethod
+    def of_rows(cls, first: int, rows: Sequence[Sequence[Any]]) -> Self:
+        """Return the tile of rows that hold an entry's fields in their order, texts as text."""
+        columns = [[_plain(value, place) for value in column] for place, column in enumerate(zip(*rows, strict=True))]
+        return cls(first, columns or [[]] * COLUMNS)
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -72,22 +86,9 @@ class Tile:
         """Say whether the rows bear the numbers of the tile up to `end`, each once and none besides."""
         return list(self.numbers) == list(range(self.first, min(end, self.first + TILE_ENTRIES)))
 
-    def entry(self, row: int) -> Entry:
-        """Return one row as an entry."""
-        named = dict(zip(_FIELDS, (column[row] for column in self.columns), strict=True))
-        texts = {
-            name: value.decode(errors="replace")
-            for name, value in named.items()
-            if isinstance(value, bytes) and name != "payload"
-        }
-        return Entry(**(named | texts))
-
     def renumbered(self, row: int, seq: int) -> bytes:
         """Return the leaf hash that a row would have under another number."""
         return hashes([[seq], *([column[row]] for column in self.columns[1:])])[0]
-
-
-_FIELDS: Final = Entry.__struct_fields__
 
 
 def hashes(columns: Sequence[Sequence[Any]]) -> list[bytes]:
@@ -110,6 +111,13 @@ def hashes(columns: Sequence[Sequence[Any]]) -> list[bytes]:
         ))  # fmt: skip
         found.append(sha256(content).digest())
     return found
+
+
+def _plain(value: Any, place: int) -> Any:
+    """Return a value as a column has it: text as UTF-8, and something that no record has where there is no value."""
+    if value is None:
+        return NULL_NUMBER if place in NUMBERS else NULL_TEXT
+    return value.encode() if isinstance(value, str) else value
 
 
 def _number(value: int, high: dict[int, bytes]) -> bytes:

@@ -71,20 +71,30 @@ class Comparison:
         """The number behind the last tile that was looked at."""
         self._end = 0
         """The number behind the last witnessed row that the table has."""
-        self._intact = True
+
+    def take(self, first: int, leaves: bytes) -> bool:
+        """Take a whole tile by its leaf hashes; say whether they are those of the witness. If not, `add` the tile."""
+        end = first + TILE_ENTRIES
+        if first < 0 or end > self.size or leaves != self._witnessed[first * HASH_BYTES : end * HASH_BYTES]:
+            return False
+        self._reach(first)
+        self.rows += TILE_ENTRIES
+        self._end = end
+        return True
 
     def add(self, tile: Tile) -> None:
         """Look at one tile; tiles come in the order of their numbers, empty ones may be left out."""
-        self.rows += len(tile)
-        if tile.first > self._next:
-            self._missing += range(self._next, min(tile.first, self.size))
-        self._next = max(self._next, tile.first + TILE_ENTRIES)
-        end = min(tile.first + TILE_ENTRIES, self.size)
-        inside = tile.first >= 0 and end == tile.first + TILE_ENTRIES
-        if inside and tile.whole and tile.leaves == self._witnessed[tile.first * HASH_BYTES : end * HASH_BYTES]:
-            self._end = end
+        if tile.whole and self.take(tile.first, tile.leaves):
             return
-        self._look(tile, end)
+        self._reach(tile.first)
+        self.rows += len(tile)
+        self._look(tile, min(tile.first + TILE_ENTRIES, self.size))
+
+    def _reach(self, first: int) -> None:
+        """Go on to the tile that begins with a number; what lies between has no rows."""
+        if first > self._next:
+            self._missing += range(self._next, min(first, self.size))
+        self._next = max(self._next, first + TILE_ENTRIES)
 
     def findings(self) -> list[Finding]:
         """Return what is wrong, in order of the numbers, after all tiles were added; nothing if nothing is."""

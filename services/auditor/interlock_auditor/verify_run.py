@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,14 @@ from interlock.ids import digest_text
 from interlock.merkle import Tree
 from interlock.postgres.pool import Connection, dedicated
 from interlock.settings import PlatformSettings
-from interlock_auditor import store
+from interlock_auditor import store, store_blocks
 from interlock_auditor.checkpoint import COSIGNATURE, ED25519, BadNote, Checkpoint, VerifierKey
 from interlock_auditor.errors import AUDIT_UNVERIFIABLE
-from interlock_auditor.tiles import TILE_ENTRIES, Tile
-from interlock_auditor.verify import COLUMN_FORGED, WITNESS_DAMAGED, Comparison, Finding, heads
+from interlock_auditor.settings import Settings
+from interlock_auditor.verify import COLUMN_FORGED, WITNESS_DAMAGED, Finding, heads
 from interlock_auditor.verify_replay import Replayed, replay
+from interlock_auditor.verify_table import Table
+from interlock_auditor.verify_worker import Place
 from interlock_auditor.witness_client import Witness, WitnessClient, WitnessFolder
 
 HEAD_SECONDS_MAX: Final = 5.0
@@ -29,7 +32,6 @@ HEAD_SECONDS_MAX: Final = 5.0
 HEAD_LOOK_SECONDS: Final = 0.2
 ANSWER_SECONDS_MAX: Final = 30.0
 SCHEMA: Final = "auditor"
-SPAN_ENTRIES: Final = store.SPAN_TILES * TILE_ENTRIES
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     witness_key: Path
     origin: str = "interlock/audit"
     witness_name: str = "interlock/witness"
+    workers: int | None = None
+    """In how many processes rows are hashed, at most one a core; None leaves it to the setting."""
     kafka: str | None = None
     """Bootstrap servers, where the topics are to be read again."""
 
@@ -81,26 +85,25 @@ async def run(asked: Asked) -> Report:
     started = time.perf_counter()
     async with _witness(asked) as witness, dedicated(asked.dsn) as first, dedicated(asked.dsn) as second:
         for connection in (first, second):
-            await connection.execute(f"SET search_path = {SCHEMA}; SET statement_timeout = 0")
+            await connection.execute(f"SET search_path = {SCHEMA}; {store_blocks.SETUP}")
         head = await witness.head()
-        hashes = b"" if head is None else await witness.leaves(0, head.size)
-        comparison = Comparison(hashes, 0 if head is None else head.size)
         found = [] if head is None else _signed(asked, head)
-        leaves, forged = await asyncio.gather(_compared(first, comparison), store.forged_columns(second))
-        wrong = comparison.findings()
+        table = Table(second)
+        workers = Settings().verify_workers if asked.workers is None else asked.workers
+        await table.read(first, Place(asked.dsn, SCHEMA), workers, partial(_witnessed, witness, head))
+        wrong = table.comparison.findings()
         found += wrong
-        found += [Finding(COLUMN_FORGED, seq, seq) for seq in forged]
-        witnessed = _grown(Tree(), hashes)
+        found += [Finding(COLUMN_FORGED, seq, seq) for seq in table.forged]
         if head is not None:
-            found += heads(await _presented(first, head, asked), head, witnessed)
+            found += heads(await _presented(first, head, asked), head, table.tree)
         # Where nothing is wrong the witness's tree is the table's, but for what is newer.
-        tree = _grown(Tree(), leaves) if wrong else _grown(witnessed, leaves[len(hashes) :])
+        tree = _grown(Tree(), table.leaves) if wrong else _grown(table.tree, table.newer)
         again = await _again(asked.kafka, first, tree) if asked.kafka else None
     if again is not None:
         found += again.findings
     return Report(
-        rows=comparison.rows,
-        witnessed=comparison.size,
+        rows=table.comparison.rows,
+        witnessed=table.comparison.size,
         root=digest_text(tree.root()),
         findings=found,
         seconds=time.perf_counter() - started,
@@ -123,23 +126,8 @@ async def _witness(asked: Asked) -> AsyncIterator[Witness]:
         await client.close()
 
 
-async def _compared(connection: Connection, comparison: Comparison) -> bytes:
-    """Hold every row against the witness, the next span being fetched while one is hashed; return all leaf hashes."""
-    found: list[bytes] = []
-    least, behind = await store.bounds(connection)
-    at = least // TILE_ENTRIES * TILE_ENTRIES
-    tiles = await store.span(connection, at, min(at + SPAN_ENTRIES, behind))
-    while at < behind:
-        at += SPAN_ENTRIES
-        following = store.span(connection, at, max(at, min(at + SPAN_ENTRIES, behind)))
-        tiles, _ = await asyncio.gather(following, asyncio.to_thread(_add, comparison, found, tiles))
-    return b"".join(found)
-
-
-def _add(comparison: Comparison, leaves: list[bytes], tiles: list[Tile]) -> None:
-    for tile in tiles:
-        comparison.add(tile)
-        leaves.append(tile.leaves)
+async def _witnessed(witness: Witness, head: Checkpoint | None) -> bytes:
+    return b"" if head is None else await witness.leaves(0, head.size)
 
 
 def _grown(tree: Tree, hashes: bytes) -> Tree:

@@ -7,6 +7,7 @@ processed, and commits one offset too far. So its consumer comes from `interlock
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Protocol, cast
 
@@ -53,6 +54,11 @@ class _Thread(AIOKafkaConsumerThread):
     """Runs the client in a thread and an event loop of its own."""
 
     Worker = _Worker
+
+    def __init__(self, consumer: Any, **arguments: Any) -> None:
+        loop = type(asyncio.get_running_loop())()  # Faust would take asyncio's own, which copies every byte once more
+        super().__init__(consumer, thread_loop=loop, **arguments)
+        self._close_thread_loop_on_stop = True
 
     def _create_worker_consumer(self, transport: Transport) -> Any:
         settings = cast("ReadingTransport", transport).settings

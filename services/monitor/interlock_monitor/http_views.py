@@ -21,19 +21,19 @@ _STATES: Final = {"enough": "clear"}
 
 
 def window(row: Any) -> dict[str, Any]:
-    """Return one window: a closed one as its newest revision told it, an open one as it stands."""
+    """Return one window: a closed one as its newest revision told it, an open one as it stands.
+
+    Where the sketches have gone there will be no more revision: what came since stands in the counts alone.
+    """
     if row["closed"] is not None:
         told = msgspec.json.decode(row["closed"])
         stages = {each.pop("stage"): each for each in told["latency_milliseconds"]}
-        return {**told, "latency_milliseconds": stages, "open": False}
+        return {**told, **(_counts(row, row) if row["pruned"] else {}), "latency_milliseconds": stages, "open": False}
     state = WindowState.from_bytes(row["state"]) if row["state"] else WindowState()
     return {
         **_whose(row),
         "revision": 0,
-        "rows": state.rows,
-        "rejected": state.rejected,
-        "late_rows": state.late_rows,
-        "events_per_second": (state.rows + state.rejected) / (row["length_milliseconds"] / 1000),
+        **_counts(row, vars(state)),
         "latency_milliseconds": {
             each.stage: {"p50": each.p50, "p90": each.p90, "p99": each.p99, "maximum": each.maximum}
             for each in latencies(state)
@@ -44,6 +44,11 @@ def window(row: Any) -> dict[str, Any]:
         "at": None,
         "open": True,
     }
+
+
+def _counts(row: Any, counted: Any) -> dict[str, Any]:
+    counts = {name: counted[name] for name in ("rows", "rejected", "late_rows")}
+    return counts | {"events_per_second": (counts["rows"] + counts["rejected"]) / (row["length_milliseconds"] / 1000)}
 
 
 def features(row: Any) -> dict[str, Any]:

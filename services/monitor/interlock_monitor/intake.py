@@ -26,10 +26,12 @@ from interlock_monitor import model, quality
 from interlock_monitor.errors import Reread
 from interlock_monitor.model import Fit, Place
 from interlock_monitor.quality import Arrived, QualityRules
+from interlock_monitor.quality_scores import blocks
 from interlock_monitor.references import References
 from interlock_monitor.settings import Settings
 from interlock_monitor.store import Chunk, Covered, Gap, Step, Store
-from interlock_monitor.windows import WindowKey, event_time_max, fold, touched
+from interlock_monitor.windows import WindowKey, fold, misfits
+from interlock_monitor.windows_reading import Reading, read
 
 log = structlog.get_logger("interlock.monitor")
 
@@ -97,15 +99,14 @@ class Intake:
             return
         try:
             observation = _decode(message.value, Observation)
-            model.check(observation, *place)
-            self._check_columns(observation)
+            reading = self._read(observation, place)
         except (Poison, ValueError) as error:
             self._skip(place, message, error)
             return
         await self._references.learn({(group.model, group.version) for group in observation.groups}, wait=True)
         if message.generation_id != self._generation:
             return  # while the profile was waited for, the partition went to somebody else
-        self._fold(place, message.offset, observation)
+        self._fold(place, message.offset, reading)
         await self._flush_if_full()
 
     async def take_label(self, message: Message) -> None:
@@ -126,15 +127,14 @@ class Intake:
         self._move(place, message.offset)
         await self._flush_if_full()
 
-    def _check_columns(self, observation: Observation) -> None:
-        """Raise ValueError for an observation whose columns are not those of the windows it would go into."""
-        names = {(group.model, group.version, group.digest, group.arm): group for group in observation.groups}
-        for key in touched(observation, self._settings.window_milliseconds):
-            state, group = self._chunk.states.get(key), names.get((key.model, key.version, key.digest, key.arm))
-            if state is None or group is None or not state.rows:
-                continue
-            if (state.features.names, state.outputs.names) != (group.feature_names, group.output_names):
-                raise ValueError(f"its columns are not those of {key.model} {key.version} ({key.digest})")
+    def _read(self, observation: Observation, place: Place) -> Reading:
+        """Raise ValueError for an observation that cannot be counted: its columns must be those of its windows."""
+        model.check(observation, *place)
+        reading = read(observation, self._settings.window_milliseconds)
+        misfit = misfits(reading, self._chunk.states)
+        if misfit is not None:
+            raise ValueError(f"its columns are not those of {misfit.model} {misfit.version} ({misfit.digest})")
+        return reading
 
     def _next(self, message: Message) -> Place | None:
         """Return where a message lies, or None if it is not to be taken in (again)."""
@@ -164,8 +164,9 @@ class Intake:
         if event_time is not None:
             step.event_time = max(event_time, step.event_time or event_time)
 
-    def _fold(self, place: Place, offset: int, observation: Observation) -> None:
+    def _fold(self, place: Place, offset: int, reading: Reading) -> None:
         """Count an observation if it joins on, and say so where it does not."""
+        observation = reading.observation
         chunk, source = self._chunk, Place(observation.topic, observation.partition)
         before = self._covered.get(source)
         fit = model.fit(before, observation.from_offset, observation.next_offset)
@@ -182,13 +183,13 @@ class Intake:
         )
         self._covered[source] = covered.next_offset = observation.next_offset
         if fit is not Fit.OVERLAP:
-            fold(observation, self._settings.window_milliseconds, chunk.states, self._references.known, _open)
-            chunk.observations.append(model.without_features(observation))
+            fold(reading, chunk.states, self._references.known, _open)
+            chunk.scored.extend(blocks(reading))
             chunk.rows += observation.rows
             covered.rows += observation.rows
             metrics.MONITOR_ROWS.labels(observation.endpoint).inc(observation.rows)
         metrics.MONITOR_RECORDS.labels(place.topic, "overlapping" if fit is Fit.OVERLAP else "counted").inc()
-        self._move(place, offset, event_time_max(observation))
+        self._move(place, offset, reading.event_time_max)
 
     def _doubt(self, source: Place, covered: int, observation: Observation, fit: Fit) -> None:
         """Go back once, to see whether the stream skipped something; if it is the same then, note the gap and go on."""
@@ -232,8 +233,8 @@ class Intake:
     async def _bring(self, chunk: Chunk) -> None:
         async with journal.unit(self._pool, Cause.start(ACTOR), clock=self._clock) as unit:
             await self._store.apply(unit, chunk, milliseconds(self._clock.now()))
-            if chunk.observations:
-                await quality.keep_scores(unit.connection, chunk.observations, self._settings.window_milliseconds)
+            if chunk.scored:
+                await quality.keep_scores(unit.connection, chunk.scored)
             if chunk.labels:
                 taken = await quality.take_labels(unit, chunk.labels, self._rules)
                 if taken.refused:

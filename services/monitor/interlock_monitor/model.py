@@ -5,9 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
-from interlock.codec.observations import columns
 from interlock.schemas.events import Observation
 
 OBSERVATIONS = ".observations"
@@ -63,13 +60,3 @@ def check(observation: Observation, topic: str, partition: int) -> None:
     rows = sum(group.rows for group in observation.groups) + sum(each.rows for each in observation.rejected)
     if rows != observation.rows or rows > observation.next_offset - observation.from_offset:
         raise ValueError(f"its parts have {rows} rows, itself {observation.rows}")
-    for group in observation.groups:
-        columns(group)
-    for each in observation.rejected:
-        if len(each.requested_at) != 8 * each.rows:
-            raise ValueError(f"{each.rows} rejections have {len(each.requested_at)} bytes of times")
-
-
-def without_features(observation: Observation) -> Observation:
-    """Return the observation without its features, which take most of its bytes, for those who need only the scores."""
-    return replace(observation, groups=tuple(replace(group, features=b"", sketches=()) for group in observation.groups))

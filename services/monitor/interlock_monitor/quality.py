@@ -19,7 +19,7 @@ import msgspec
 from interlock.clock import instant_of, milliseconds
 from interlock.postgres.journal import Unit
 from interlock.postgres.pool import Connection, Pool, borrowed
-from interlock.schemas.events import Observation, QualityMeasured
+from interlock.schemas.events import QualityMeasured
 from interlock_monitor import store_quality as store
 from interlock_monitor.quality_figures import Figures, Labelled, figures
 from interlock_monitor.quality_labels import (
@@ -31,7 +31,7 @@ from interlock_monitor.quality_labels import (
     fold,
     read,
 )
-from interlock_monitor.quality_scores import Block, blocks, join
+from interlock_monitor.quality_scores import Block, join
 from interlock_monitor.settings import Settings
 
 __all__ = ["Arrived", "QualityRules", "Refused", "Taken", "keep_scores", "measure_due", "prune", "take_labels", "view"]
@@ -72,9 +72,9 @@ class Taken:
     refused: list[tuple[Arrived, Refused]] = field(default_factory=list)
 
 
-async def keep_scores(connection: Connection, observations: Sequence[Observation], window_milliseconds: int) -> None:
+async def keep_scores(connection: Connection, scored: Sequence[Block]) -> None:
     """Keep what the observed batches answered, in the transaction that counts them. The same again changes nothing."""
-    await store.keep_blocks(connection, [block for each in observations for block in blocks(each, window_milliseconds)])
+    await store.keep_blocks(connection, scored)
 
 
 async def take_labels(unit: Unit, labels: Sequence[Arrived], rules: QualityRules) -> Taken:

@@ -8,15 +8,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from interlock.clock import milliseconds
-from interlock.codec.observations import columns, event_time
-from interlock.schemas.events import Observation
+from interlock.codec.observations import event_time
+from interlock.codec.ragged import Ragged
 from interlock_monitor.quality_figures import Labelled
+from interlock_monitor.windows_reading import Reading, alike, within
 
 PANE_MILLISECONDS: Final = 5_000
 """How finely labels and scores are filed by the request's own time. It is part of what is stored: never change it."""
-
-Integers = NDArray[np.int64]
 
 
 class Block(NamedTuple):
@@ -54,44 +52,41 @@ def pane_of(requested_at_milliseconds: int) -> int:
     return requested_at_milliseconds // PANE_MILLISECONDS
 
 
-def blocks(observation: Observation, window_milliseconds: int) -> Iterator[Block]:
+def blocks(reading: Reading) -> Iterator[Block]:
     """Cut an observation's scored rows into blocks, arm by arm.
 
     The window is that of event time, the pane that of the request's own time; they differ only where a sender's
     clock is ahead. Groups without outputs, and rejected rows, have no score and give no block.
     """
-    scored_at = milliseconds(observation.at)
-    for group in observation.groups:
+    observation = reading.observation
+    for each in reading.answered:
+        group, told = each.group, each.columns
         if not group.rows or not group.output_names:
             continue
-        taken = columns(group)
-        requested = np.asarray(taken.requested_at, dtype=np.int64)
-        windows = np.asarray(event_time(requested, scored_at), dtype=np.int64) // window_milliseconds
-        places = np.stack([windows, requested // PANE_MILLISECONDS])
         lengths = np.frombuffer(group.request_id_lengths, dtype="<u4")
-        ids = np.frombuffer(group.request_ids, dtype=np.uint8)
-        scores = np.asarray(taken.outputs)[:, 0]
-        for window, pane in np.unique(places, axis=1).T.tolist():
-            rows = (places[0] == window) & (places[1] == pane)
-            yield Block(
-                observation.endpoint,
-                window_milliseconds,
-                window * window_milliseconds,
-                pane,
-                observation.topic,
-                observation.partition,
-                observation.from_offset,
-                group.arm,
-                group.model,
-                group.version,
-                group.digest,
-                scored_at,
-                ids[np.repeat(rows, lengths)].tobytes(),
-                lengths[rows].tobytes(),
-                requested[rows].astype("<i8").tobytes(),
-                np.asarray(taken.offsets)[rows].astype("<u4").tobytes(),
-                scores[rows].astype("<f8").tobytes(),
-            )
+        ids = Ragged.joined(group.request_ids, lengths.astype(np.int64))
+        for start, inside in each.windows:
+            for pane, places in alike(told.requested_at[inside] // PANE_MILLISECONDS):
+                rows = within(inside, places)
+                yield Block(
+                    observation.endpoint,
+                    reading.window_milliseconds,
+                    start,
+                    pane,
+                    observation.topic,
+                    observation.partition,
+                    observation.from_offset,
+                    group.arm,
+                    group.model,
+                    group.version,
+                    group.digest,
+                    reading.scored_at,
+                    bytes(ids.some(rows).content),
+                    lengths[rows].tobytes(),
+                    told.requested_at[rows].tobytes(),
+                    told.offsets[rows].tobytes(),
+                    told.outputs[rows, 0].tobytes(),
+                )
 
 
 def join(

@@ -10,9 +10,10 @@ import structlog
 
 from interlock.postgres.journal import Unit
 from interlock.postgres.pool import Pool, borrowed
-from interlock.schemas.events import BuildSucceeded, Observation
+from interlock.schemas.events import BuildSucceeded
 from interlock_monitor.errors import Stale
 from interlock_monitor.model import Fit, Place, endpoint_of
+from interlock_monitor.quality_scores import Block
 from interlock_monitor.windows import WindowKey, WindowState
 
 log = structlog.get_logger("interlock.monitor")
@@ -81,7 +82,7 @@ _WAITING: Final = """
 UPDATE positions SET seen_at = $3 WHERE (topic, partition) IN (SELECT * FROM unnest($1::text[], $2::int[]))
 """
 _PRUNE_SKETCHES: Final = """
-UPDATE windows SET state = NULL, changed = false WHERE state IS NOT NULL AND start_milliseconds < $1 AND revision > 0
+UPDATE windows SET state = NULL WHERE state IS NOT NULL AND start_milliseconds < $1 AND revision > 0 AND NOT changed
 """
 _PRUNE_WINDOWS: Final = "DELETE FROM windows WHERE start_milliseconds < $1 AND revision > 0"
 
@@ -123,7 +124,7 @@ class Chunk:
     covered: dict[Place, Covered] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
     states: dict[WindowKey, WindowState] = field(default_factory=dict)
-    observations: list[Observation] = field(default_factory=list)
+    scored: list[Block] = field(default_factory=list)
     labels: list[Any] = field(default_factory=list)
     rows: int = 0
 

@@ -14,7 +14,8 @@ SELECT EXISTS (SELECT FROM endpoints WHERE endpoint = $1) OR EXISTS (SELECT FROM
 _WINDOWS: Final = """
 SELECT * FROM (
     SELECT endpoint, start_milliseconds, length_milliseconds, model, version, digest, arm,
-        revision, closed, CASE WHEN revision = 0 THEN state END AS state FROM windows
+        revision, closed, CASE WHEN revision = 0 THEN state END AS state, state IS NULL AS pruned, rows, rejected,
+        late_rows FROM windows
     WHERE endpoint = $1 AND ($2::int IS NULL OR version = $2) AND ($3::text IS NULL OR arm = $3)
       AND ($4::bigint IS NULL OR start_milliseconds >= $4) AND ($5::bigint IS NULL OR start_milliseconds < $5)
     ORDER BY start_milliseconds DESC, version DESC, arm LIMIT $6) AS newest

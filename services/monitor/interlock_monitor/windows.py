@@ -9,27 +9,16 @@ from typing import Final, NamedTuple, Protocol, Self
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from interlock.clock import instant_of, milliseconds
-from interlock.codec.observations import PANE_SECONDS, GroupColumns, columns, event_time
-from interlock.schemas.events import (
-    FeatureSketch,
-    Observation,
-    ObservedGroup,
-    ObservedRejection,
-    StageLatency,
-    WindowClosed,
-)
+from interlock.clock import instant_of
+from interlock.schemas.events import ObservedGroup, ObservedRejection, StageLatency, WindowClosed
 from interlock.sketches import InvalidSketch, LogHistogram
-from interlock_monitor.windows_columns import Columns, Grid, Pane
+from interlock_monitor.windows_columns import Columns, Grid
+from interlock_monitor.windows_reading import Reading
 
 STAGES: Final = ("queue", "score", "total")
 
 _FORMAT: Final = "interlock.window.v1"
-_PANE_MILLISECONDS: Final = PANE_SECONDS * 1000
-
-Times = NDArray[np.int64]
 
 
 class WindowKey(NamedTuple):
@@ -159,19 +148,13 @@ class WindowState:
         return cls(kept.rows, kept.rejected, kept.late_rows, kept.reasons, latency, outputs, features)
 
 
-def touched(observation: Observation, window_milliseconds: int) -> set[WindowKey]:
-    """Return the windows that the observation adds to. Raises ValueError if its bytes are no times."""
-    scored_at = milliseconds(observation.at)
-    return {
-        WindowKey(observation.endpoint, each.model, each.version, each.digest, each.arm, start)
-        for each in _parts(observation)
-        for start, _ in _windows(_times(each, scored_at), window_milliseconds)
-    }
+def touched(reading: Reading) -> set[WindowKey]:
+    """Return the windows that an observation adds to."""
+    return {key for key, _ in _keyed(reading)}
 
 
 def fold(
-    observation: Observation,
-    window_milliseconds: int,
+    reading: Reading,
     states: MutableMapping[WindowKey, WindowState],
     references: Mapping[tuple[str, int], Grids | None],
     closed: Callable[[WindowKey], bool],
@@ -179,18 +162,15 @@ def fold(
     """Add an observation to the windows that it touches; states that are not there yet are made.
 
     `references` gives by (model, version) the grids that cells are counted on; `closed` says whether a window had
-    closed, so that its rows are late. Raises ValueError if the observation's columns or sketches do not fit its rows,
-    before anything is folded, and where a window has other columns, after which the states are not to be kept.
+    closed, so that its rows are late. Raises ValueError where a window has other columns, after which the states are
+    not to be kept.
     """
-    scored_at = milliseconds(observation.at)
-    groups = [_read(group, scored_at, window_milliseconds) for group in observation.groups]
-    rejected = [(each, _times(each, scored_at)) for each in observation.rejected]
-    taken_at = milliseconds(observation.taken_at)
-    for each in groups:
-        group = each.read.group
+    taken_at, scored_at = reading.taken_at, reading.scored_at
+    for each in reading.answered:
+        group, features = each.group, each.columns.features
         reference = references.get((group.model, group.version))
-        for start, rows in _windows(each.times, window_milliseconds):
-            key = WindowKey(observation.endpoint, group.model, group.version, group.digest, group.arm, start)
+        for start, rows in each.windows:
+            key = _key(reading, group, start)
             state = _state(states, key)
             times = each.times[rows]
             state.rows += times.size
@@ -199,69 +179,42 @@ def fold(
             state.latency["score"].add(max(scored_at - taken_at, 0), times.size)
             state.latency["total"].add(np.maximum(scored_at - times, 0))
             state.outputs.adopt(group.output_names, None if reference is None else reference.output_grid)
-            state.outputs.add(each.read.outputs[rows].T)
+            state.outputs.add(each.columns.outputs[rows].T)
             state.features.adopt(group.feature_names, None if reference is None else reference.feature_grid)
-            if each.read.features is not None:
-                features = each.read.features
+            if features is not None:
                 state.features.add(features[:, rows] if isinstance(rows, slice) else features.take(rows, axis=1))
             for pane in each.panes.get(start, ()):
                 state.features.add_sketches(pane)
-    for rejection, times in rejected:
-        for start, rows in _windows(times, window_milliseconds):
-            key = WindowKey(
-                observation.endpoint, rejection.model, rejection.version, rejection.digest, rejection.arm, start
-            )
-            state = _state(states, key)
-            count = int(times[rows].size)
+    for refused in reading.rejected:
+        reason = refused.rejection.reason
+        for start, count in refused.counts:
+            state = _state(states, _key(reading, refused.rejection, start))
             state.rejected += count
-            state.reasons[rejection.reason] = state.reasons.get(rejection.reason, 0) + count
+            state.reasons[reason] = state.reasons.get(reason, 0) + count
 
 
-def event_time_max(observation: Observation) -> int:
-    """Return the latest event time of an observation, in milliseconds; its own time where it has no rows."""
-    scored_at = milliseconds(observation.at)
-    times = [_times(each, scored_at) for each in _parts(observation)]
-    return max((int(each.max()) for each in times if each.size), default=scored_at)
+def _keyed(reading: Reading) -> Iterator[tuple[WindowKey, ObservedGroup | ObservedRejection]]:
+    for each in reading.answered:
+        for start, _ in each.windows:
+            yield _key(reading, each.group, start), each.group
+    for refused in reading.rejected:
+        for start, _ in refused.counts:
+            yield _key(reading, refused.rejection, start), refused.rejection
 
 
-@dataclass(frozen=True)
-class _Group:
-    """A group's columns, its event times, and the panes of each window where it has sketches."""
-
-    read: GroupColumns
-    times: Times
-    panes: dict[int, list[Pane]]
+def _key(reading: Reading, who: ObservedGroup | ObservedRejection, start: int) -> WindowKey:
+    return WindowKey(reading.observation.endpoint, who.model, who.version, who.digest, who.arm, start)
 
 
-def _read(group: ObservedGroup, scored_at: int, window_milliseconds: int) -> _Group:
-    read = columns(group)
-    times = _times(group, scored_at)
-    if read.features is not None:
-        return _Group(read, times, {})
-    if window_milliseconds % _PANE_MILLISECONDS:
-        raise ValueError(f"windows of {window_milliseconds} ms cannot take sketches of {_PANE_MILLISECONDS} ms")
-    sketches: dict[int, list[FeatureSketch]] = {}
-    for sketch in group.sketches:
-        sketches.setdefault(milliseconds(sketch.pane), []).append(sketch)
-    panes = {start: Pane.of(group.feature_names, each) for start, each in sketches.items()}
-    counted = {start: times[rows].size for start, rows in _windows(times, _PANE_MILLISECONDS)}
-    if counted != {start: pane.rows for start, pane in panes.items()}:
-        raise ValueError("a group's sketches are of other panes, or of more or fewer rows, than its times say")
-    windows: dict[int, list[Pane]] = {}
-    for start, pane in panes.items():
-        windows.setdefault(start - start % window_milliseconds, []).append(pane)
-    return _Group(read, times, windows)
-
-
-def _parts(observation: Observation) -> list[ObservedGroup | ObservedRejection]:
-    return [*observation.groups, *observation.rejected]
-
-
-def _times(rows: ObservedGroup | ObservedRejection, scored_at: int) -> Times:
-    times = np.frombuffer(rows.requested_at, dtype="<i8")
-    if times.size != rows.rows:
-        raise ValueError(f"{rows.rows} requests of {rows.model or 'no version'} have {times.size} times")
-    return event_time(times, scored_at)
+def misfits(reading: Reading, states: Mapping[WindowKey, WindowState]) -> WindowKey | None:
+    """Return a window that has other columns than the observation would bring, if there is one."""
+    for key, who in _keyed(reading):
+        state = states.get(key)
+        if state is None or not state.rows or not isinstance(who, ObservedGroup):
+            continue
+        if (state.features.names, state.outputs.names) != (who.feature_names, who.output_names):
+            return key
+    return None
 
 
 def _state(states: MutableMapping[WindowKey, WindowState], key: WindowKey) -> WindowState:
@@ -269,22 +222,6 @@ def _state(states: MutableMapping[WindowKey, WindowState], key: WindowKey) -> Wi
     if state is None:
         state = states[key] = WindowState()
     return state
-
-
-def _windows(times: Times, window_milliseconds: int) -> Iterator[tuple[int, slice | NDArray[np.intp]]]:
-    """Yield the start of each window that the times fall into, and which of them do."""
-    if not times.size:
-        return
-    first = int(times.min()) // window_milliseconds
-    last = int(times.max()) // window_milliseconds
-    if first == last:
-        yield first * window_milliseconds, slice(None)
-        return
-    numbers = times // window_milliseconds
-    for number in np.unique(numbers).tolist():
-        rows = np.flatnonzero(numbers == number)
-        low, high = int(rows[0]), int(rows[-1]) + 1
-        yield number * window_milliseconds, slice(low, high) if high - low == rows.size else rows
 
 
 def window_closed(

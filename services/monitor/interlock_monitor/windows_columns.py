@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from interlock.schemas.events import FeatureSketch
 from interlock.sketches import Floats, InvalidSketch, Kll
 
-PENDING_ROWS: Final = 4096
+PENDING_ROWS: Final = 16_384
 
 Counts = NDArray[np.int64]
 
@@ -319,29 +319,34 @@ class Columns(Mapping[str, FeatureState]):
             ordered = np.ascontiguousarray(np.concatenate(self._pending, axis=1))
         rows, self._pending, self._pending_rows = self._pending_rows, [], 0
         ordered.sort(axis=1)
-        whole = (ordered[:, 0] > -math.inf) & (ordered[:, -1] < math.inf)
+        first, last = ordered[:, 0], ordered[:, -1]
+        whole = (first > -math.inf) & (last < math.inf)  # NaN is sorted behind everything
         with np.errstate(invalid="ignore", over="ignore"):
             totals = ordered.sum(axis=1)
         self._rows += rows
-        for place in range(len(self.names)):
-            present: Floats = ordered[place]
-            if whole[place]:
-                self._total[place] += totals[place]
-            else:
-                low, last = present.searchsorted((-math.inf, math.inf), "right").tolist()
-                high = int(present.searchsorted(math.inf, "left"))
-                self._missing[place] += rows - (high - low)
-                self._infinite[place] += low + last - high
-                present = present[low:high]
-                if not present.size:
-                    continue
-                self._total[place] += present.sum()
-            self._minimum[place] = min(self._minimum[place], present[0])
-            self._maximum[place] = max(self._maximum[place], present[-1])
+        np.minimum(self._minimum, first, out=self._minimum, where=whole)
+        np.maximum(self._maximum, last, out=self._maximum, where=whole)
+        np.add(self._total, totals, out=self._total, where=whole)
+        for place, column in enumerate(ordered):
+            present: Floats = column if whole[place] else self._finite(place, column)
             ranks = self._ranks[place]
             if ranks is not None:
                 ranks += present.searchsorted(self._edges_of(place), "right")
-            self._klls[place].add(present)
+            self._klls[place].add_sorted(present)
+
+    def _finite(self, place: int, column: Floats) -> Floats:
+        """Count what of a sorted column is not finite, take in the extremes and the sum of the rest, and return it."""
+        low, last = column.searchsorted((-math.inf, math.inf), "right").tolist()
+        high = int(column.searchsorted(math.inf, "left"))
+        self._missing[place] += column.size - (high - low)
+        self._infinite[place] += low + last - high
+        present = column[low:high]
+        if present.size:
+            self._minimum[place] = min(self._minimum[place], present[0])
+            self._maximum[place] = max(self._maximum[place], present[-1])
+            with np.errstate(over="ignore"):
+                self._total[place] += present.sum()
+        return present
 
     def _edges_of(self, place: int) -> Floats:
         edges = self._edges(self.names[place])

@@ -230,7 +230,7 @@ class Room:
             await consumer.stop()
         return found
 
-    async def verify(self, *, replay: bool = False, witness: str | None = None) -> Report:
+    async def verify(self, *, replay: bool = False, witness: str | None = None, workers: int | None = None) -> Report:
         """Verify as anyone may who can read the table and the witness."""
         return await run(
             Asked(
@@ -240,6 +240,7 @@ class Room:
                 log_key=self.folder / "audit-public.pem",
                 witness_key=self.folder / "witness-public.pem",
                 kafka=self.environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"] if replay else None,
+                workers=workers,
             )
         )
 

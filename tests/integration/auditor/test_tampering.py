@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from interlock import merkle
-from interlock_auditor import verify
+from interlock_auditor import verify, verify_table
 from interlock_auditor.checkpoint import ED25519, Checkpoint, NoteKey
 from interlock_auditor.verify import CHANGED, DELETED, INSERTED, SWAPPED, TRUNCATED
 from tests.integration.auditor.rig import Room, model_created
@@ -81,6 +81,35 @@ async def test_what_was_done_to_rows_is_named_row_by_row(filled: Room) -> None:
     await filled.owner("DELETE FROM entries WHERE kafka_offset = -1", "DROP TABLE kept")
     await filled.owner("ALTER TABLE entries ADD PRIMARY KEY (seq)")
     assert (await filled.verify()).findings == []
+
+
+async def test_rows_hashed_in_two_processes_are_named_as_exactly(filled: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value of none, a text with a control character, a flip, a deletion, a row far behind: found by both alike."""
+    monkeypatch.setattr(verify_table, "STRETCH_ENTRIES", 256)
+    monkeypatch.setattr(verify_table, "_cores", lambda: 2)
+    filled.auditor.stop()
+    size = len(await filled.coordinates())
+    clean = await filled.verify(workers=2)
+    assert (clean.findings, clean.rows) == ([], size)
+    assert clean.root == (await filled.verify(workers=1)).root
+    none, split, flip, gone = size - 280, size - 200, size - 100, size - 7
+    await filled.owner(
+        KEPT,
+        "ALTER TABLE entries ALTER actor DROP NOT NULL",
+        f"UPDATE entries SET actor = NULL WHERE seq = {none}",
+        f"UPDATE entries SET source = E'a\\x1fb' WHERE seq = {split}",
+        f"UPDATE entries SET payload = set_byte(payload, 8, get_byte(payload, 8) # 1) WHERE seq = {flip}",
+        f"DELETE FROM entries WHERE seq = {gone}",
+        f"INSERT INTO entries ({FIELDS}) SELECT {FIELDS.replace('seq', str(2**60)).replace('kafka_offset', '-1')}"
+        f" FROM kept WHERE seq = {flip}",
+    )
+    expected = {(CHANGED, none), (CHANGED, split), (CHANGED, flip), (DELETED, gone)}
+    for workers in (1, 2):
+        report = await filled.verify(workers=workers)
+        assert {(each.what, each.first) for each in report.findings} == expected
+        assert report.rows == size
+    await filled.owner("DELETE FROM entries", BACK, "DROP TABLE kept", "ALTER TABLE entries ALTER actor SET NOT NULL")
+    assert (await filled.verify(workers=2)).findings == []
 
 
 @pytest.mark.parametrize("witness_away", [False, True])

@@ -381,9 +381,8 @@ def profile(matrix: Any, names: tuple[str, ...] = FEATURES) -> bytes:
     from interlock.signature import Input, Output, Signature
     from interlock_builder.profile import profile as make
 
-    signature = Signature(
-        inputs=tuple(Input(name, "double") for name in names), outputs=(Output("score", "double", None, None),)
-    )
+    inputs = tuple(Input(name, "double") for name in names)
+    signature = Signature(inputs=inputs, outputs=(Output("score", "double", None, None),))
     return json.dumps(make(signature, matrix, matrix[:, :1] / 1000, "test")).encode()
 
 

@@ -40,6 +40,31 @@ async def test_observations_pile_up_while_no_monitor_runs(room: Room) -> None:
             await second.stop()
 
 
+async def test_what_comes_after_the_sketches_have_gone_is_counted(room: Room) -> None:
+    """A window of long ago is told, loses its sketches, and more of its requests come: every answer has them."""
+    async with Feed(room.settings, endpoint_name(), partitions=1) as feed:
+        await feed.route()
+        await _feed(feed, 0, 3)
+        first = await room.start()
+        await counted(first, feed)
+        await closed(first, feed)
+        assert await first.stop() == 0
+        second = await room.start()  # it looks for what is too old when it begins
+        try:
+
+            async def gone() -> bool:
+                (row,) = await room.fetch("SELECT count(*) AS left FROM windows WHERE state IS NOT NULL")
+                return bool(row["left"] == 0)
+
+            await until(gone)
+            await _feed(feed, 3, 3)
+            windows = await counted(second, feed, 20)
+            assert windows[0]["late_rows"] == 60 and not windows[0]["open"]
+            assert windows[0]["events_per_second"] == pytest.approx((120 + 3) / 5)
+        finally:
+            await second.stop()
+
+
 async def test_two_monitors_share_the_partitions(room: Room) -> None:
     """A second joins under load, the first leaves, comes back, and the second leaves: every window is exact."""
     async with Feed(room.settings, endpoint_name(), partitions=4) as feed:

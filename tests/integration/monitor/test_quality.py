@@ -23,6 +23,8 @@ from interlock.schemas.events import Observation, QualityMeasured
 from interlock.testing.clock import ManualClock
 from interlock_monitor import quality
 from interlock_monitor.quality import Arrived
+from interlock_monitor.quality_scores import Block, blocks
+from interlock_monitor.windows_reading import read
 from tests.integration.monitor.truths import BEGAN, BEGAN_MS, RULES, WINDOW, World, close, recomputed, shows, world
 
 SQL = Path("services/monitor/interlock_monitor/sql")
@@ -47,9 +49,13 @@ async def pool(dsn: str) -> AsyncIterator[Pool]:
     await opened.close()
 
 
+def cut(observations: Sequence[Observation]) -> list[Block]:
+    return [block for each in observations for block in blocks(read(each, WINDOW))]
+
+
 async def keep(pool: Pool, *observations: Observation) -> None:
     async with journal.unit(pool, Cause.start("test")) as unit:
-        await quality.keep_scores(unit.connection, observations, WINDOW)
+        await quality.keep_scores(unit.connection, cut(observations))
 
 
 async def take(pool: Pool, *labels: Arrived) -> quality.Taken:
@@ -60,7 +66,7 @@ async def take(pool: Pool, *labels: Arrived) -> quality.Taken:
 async def die(pool: Pool, observations: Sequence[Observation], labels: Sequence[Arrived]) -> None:
     """End before the commit."""
     async with journal.unit(pool, Cause.start("test")) as unit:
-        await quality.keep_scores(unit.connection, observations, WINDOW)
+        await quality.keep_scores(unit.connection, cut(observations))
         await quality.take_labels(unit, labels, RULES)
         raise ZeroDivisionError
 

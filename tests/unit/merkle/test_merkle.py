@@ -163,3 +163,18 @@ def test_a_tree_grows_alike_by_one_or_by_many() -> None:
         tree.append(b"short")
     with pytest.raises(IndexError):
         tree.root(301)
+
+
+def test_a_subtree_whose_nodes_are_known_is_taken_as_it_is() -> None:
+    """Grafted in between leaves that came otherwise: the same tree; what is no subtree, or does not fit, is refused."""
+    grown, grafted = merkle.Tree(LEAVES[:300]), merkle.Tree()
+    for first, behind in ((0, 64), (64, 128), (128, 256)):
+        hashes = b"".join(LEAVES[first:behind])
+        part = merkle.Tree(LEAVES[first:behind])
+        grafted.graft(hashes, b"".join(part.levels()[1:]))
+        assert grafted.root() == merkle.root(LEAVES[:behind])
+    grafted.extend(LEAVES[256:300])
+    assert grafted.levels() == grown.levels()
+    for first, behind in ((0, 64), (300, 303)):
+        with pytest.raises(ValueError, match="no subtree"):
+            grafted.graft(b"".join(LEAVES[first:behind]), bytes(32 * (behind - first - 1)))

@@ -12,6 +12,7 @@ from interlock.codec.observations import Answered, Seen, event_time, observe
 from interlock.codec.ragged import Ragged
 from interlock.schemas.events import Observation
 from interlock_monitor.quality_scores import PANE_MILLISECONDS, Block, Row, blocks, join, pane_of
+from interlock_monitor.windows_reading import read
 
 AT = 1_793_534_460_000
 HOUR = 3_600_000
@@ -47,10 +48,13 @@ def test_a_batch_within_a_window_is_one_block_for_each_arm() -> None:
     """With all its rows, the first output as the score, and offsets that give the coordinates again."""
     found = list(
         blocks(
-            observed(
-                answered([AT - 40, AT - 30], ["a", "bcd"], [0.25, 0.75]), answered([AT - 20], ["é"], [0.5], "canary")
-            ),
-            60_000,
+            read(
+                observed(
+                    answered([AT - 40, AT - 30], ["a", "bcd"], [0.25, 0.75]),
+                    answered([AT - 20], ["é"], [0.5], "canary"),
+                ),
+                60_000,
+            )
         )
     )
     assert [block.arm for block in found] == ["champion", "canary"]
@@ -65,7 +69,7 @@ def test_a_batch_within_a_window_is_one_block_for_each_arm() -> None:
 def test_rows_are_filed_by_event_time_and_found_by_their_own() -> None:
     """A clock two hours ahead: the window is the score's, the pane is that of the time that label and request say."""
     ahead = AT + 2 * HOUR
-    block = next(iter(blocks(observed(answered([ahead], ["x"], [0.9])), 60_000)))
+    block = next(iter(blocks(read(observed(answered([ahead], ["x"], [0.9])), 60_000))))
     assert block.window_start == AT // 60_000 * 60_000
     assert block.pane == ahead // PANE_MILLISECONDS
     rows, labelled, found = join([block], {(ahead, b"x"): truth(1.0, at=AT + 5_000)})
@@ -75,7 +79,7 @@ def test_rows_are_filed_by_event_time_and_found_by_their_own() -> None:
 
 def test_a_label_learnt_before_its_request_has_no_lag() -> None:
     """Never a negative one."""
-    block = next(iter(blocks(observed(answered([AT], ["x"], [0.9])), 60_000)))
+    block = next(iter(blocks(read(observed(answered([AT], ["x"], [0.9])), 60_000))))
     assert join([block], {(AT, b"x"): truth(1.0, at=AT - 5)})[1].lags.tolist() == [0.0]
 
 
@@ -87,7 +91,7 @@ def test_cutting_loses_no_row_and_moves_none() -> None:
     scores = random.random(502)
     observation = observed(answered(requested, ids, scores.tolist()))
     for window in (1_000, 5_000, 7_000, 60_000):
-        cut = list(blocks(observation, window))
+        cut = list(blocks(read(observation, window)))
         assert len({block[:4] for block in cut}) == len(cut)
         back: dict[str, tuple[int, float, int]] = {}
         for block in cut:
@@ -109,7 +113,7 @@ def test_cutting_loses_no_row_and_moves_none() -> None:
 
 def test_only_the_same_id_at_the_same_time_is_the_same_request() -> None:
     """A label for another moment, or another id, finds nothing."""
-    block = next(iter(blocks(observed(answered([AT, AT + 1], ["x", "y"], [0.1, 0.2])), 60_000)))
+    block = next(iter(blocks(read(observed(answered([AT, AT + 1], ["x", "y"], [0.1, 0.2])), 60_000))))
     labels = {(AT + 1, b"x"): truth(1.0), (AT, b"y"): truth(1.0), (AT, b"xy"): truth(1.0)}
     assert join([block], labels)[0] == 2
     assert len(join([block], labels)[1]) == 0
@@ -117,7 +121,7 @@ def test_only_the_same_id_at_the_same_time_is_the_same_request() -> None:
 
 def test_a_request_that_was_sent_twice_is_two_rows_with_one_truth() -> None:
     """Both were answered, and both answers were right or wrong."""
-    first = next(iter(blocks(observed(answered([AT], ["x"], [0.1])), 60_000)))
+    first = next(iter(blocks(read(observed(answered([AT], ["x"], [0.1])), 60_000))))
     second: Block = first._replace(from_offset=900, scores=np.array([0.8]).tobytes())
     rows, labelled, found = join([first, second], {(AT, b"x"): truth(1.0, 40.0)})
     assert (rows, labelled.scores.tolist(), labelled.weights.tolist()) == (2, [0.1, 0.8], [40.0, 40.0])
@@ -126,7 +130,7 @@ def test_a_request_that_was_sent_twice_is_two_rows_with_one_truth() -> None:
 
 def test_no_label_is_no_row_and_no_weight_is_one() -> None:
     """All labels missing leaves nothing labelled; a label without a weight weighs 1."""
-    block = next(iter(blocks(observed(answered([AT, AT], ["x", "y"], [0.1, 0.2])), 60_000)))
+    block = next(iter(blocks(read(observed(answered([AT, AT], ["x", "y"], [0.1, 0.2])), 60_000))))
     assert (join([block], {})[0], len(join([block], {})[1])) == (2, 0)
     assert join([block], {(AT, b"y"): truth(0.0)})[1].weights.tolist() == [1.0]
 
@@ -134,11 +138,11 @@ def test_no_label_is_no_row_and_no_weight_is_one() -> None:
 def test_groups_without_rows_or_outputs_give_no_block() -> None:
     """There is no score to keep."""
     mute = replace(answered([AT], ["x"], [0.1]), output_names=(), outputs=np.empty((1, 0)))
-    assert list(blocks(observed(answered([], [], []), mute), 60_000)) == []
+    assert list(blocks(read(observed(answered([], [], []), mute), 60_000))) == []
 
 
 @pytest.mark.parametrize("requested", [-1, -5_000, -5_001])
 def test_times_before_1970_have_a_pane(requested: int) -> None:
     """Label and request come to the same one."""
-    block = next(iter(blocks(observed(answered([requested], ["x"], [0.1])), 60_000)))
+    block = next(iter(blocks(read(observed(answered([requested], ["x"], [0.1])), 60_000))))
     assert block.pane == pane_of(requested) < 0

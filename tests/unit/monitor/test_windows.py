@@ -17,7 +17,8 @@ from interlock.codec.observations import Refused, event_time
 from interlock.schemas.events import Observation
 from interlock.sketches import InvalidSketch
 from interlock_monitor.drift import DriftRules, compare
-from interlock_monitor.windows import WindowKey, WindowState, event_time_max, fold, touched, window_closed
+from interlock_monitor.windows import WindowKey, WindowState, fold, touched, window_closed
+from interlock_monitor.windows_reading import read
 from tests.unit.monitor.worlds import T0, WINDOW, answered, at, names, observation, reference_of
 
 RANDOM = np.random.default_rng(2)
@@ -35,7 +36,7 @@ def folded(*observations: Observation, **changes: Any) -> dict[WindowKey, Window
     """Return the windows of some observations."""
     states: dict[WindowKey, WindowState] = {}
     for each in observations:
-        fold(each, WINDOW, states, changes.get("references", {}), changes.get("closed", lambda _: False))
+        fold(read(each, WINDOW), states, changes.get("references", {}), changes.get("closed", lambda _: False))
     return states
 
 
@@ -54,7 +55,7 @@ def test_one_batch_over_windows_and_arms() -> None:
     )
     seen = observation(*groups, refused=[refused([T0, T0 - 23_000]), refused([T0], "EMPTY", version=0)])
     states = folded(seen)
-    assert set(states) == touched(seen, WINDOW)
+    assert set(states) == touched(read(seen, WINDOW))
     for name, rows, arm in (
         ("fraud", slice(0, 400), {}),
         ("fraud", slice(400, 600), {"arm": "canary", "version": 3, "digest": "sha256:d3"}),
@@ -71,7 +72,7 @@ def test_one_batch_over_windows_and_arms() -> None:
                 assert column.mean == pytest.approx(inside[:, place].mean(), abs=1e-12)
     assert states[key()].rejected == 1 and states[key()].reasons == {"MISSING_FEATURE": 1}
     assert states[WindowKey("fraud", "", 0, "", "", START)].reasons == {"EMPTY": 1}
-    assert event_time_max(seen) == T0
+    assert read(seen, WINDOW).event_time_max == T0
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.randoms(use_true_random=False))
@@ -186,7 +187,7 @@ def test_sketches_in_place_of_columns(reference_known: bool) -> None:
         observation(answered(matrix[:100], times[:100])),
         references={("fraud", 2): reference},
     )
-    assert set(states) == set(exact) == touched(sketched, WINDOW)
+    assert set(states) == set(exact) == touched(read(sketched, WINDOW))
     for each, state in states.items():
         state = WindowState.from_bytes(state.to_bytes())  # noqa: PLW2901 - as a restart would have it
         assert state.approximate and not exact[each].approximate
@@ -208,7 +209,12 @@ def test_a_reference_that_comes_too_late_is_compared_by_the_sketch() -> None:
     matrix = RANDOM.normal(size=(4000, 2))
     reference = reference_of(RANDOM.normal(size=(4000, 2)))
     states = folded(observation(answered(matrix[:100], [T0] * 100)))
-    fold(observation(answered(matrix[100:], [T0] * 3900)), WINDOW, states, {("fraud", 2): reference}, lambda _: False)
+    fold(
+        read(observation(answered(matrix[100:], [T0] * 3900)), WINDOW),
+        states,
+        {("fraud", 2): reference},
+        lambda _: False,
+    )
     column = states[key()].features["f0"]
     assert column.ranks is None and not column.counted
     exact = np.searchsorted(np.sort(matrix[:, 0]), reference.columns[0].edges, side="right")
@@ -254,17 +260,17 @@ def test_a_malformed_observation_changes_nothing() -> None:
     for each in bad:
         states: dict[WindowKey, WindowState] = {}
         with pytest.raises(ValueError):  # noqa: PT011 - which of the many sentences is not the point
-            fold(each, WINDOW, states, {}, lambda _: False)
+            fold(read(each, WINDOW), states, {}, lambda _: False)
         assert not states
     with pytest.raises(ValueError, match="cannot take sketches"):
-        fold(change(good, groups=(sketched,)), 1500, {}, {}, lambda _: False)
+        read(change(good, groups=(sketched,)), 1500)
 
 
 def test_other_columns_do_not_go_into_a_window() -> None:
     """A window is of one digest, and so of one signature."""
     states = folded(observation(answered(np.zeros((3, 2)), [T0] * 3)))
     with pytest.raises(ValueError, match="was given f0"):
-        fold(observation(answered(np.zeros((3, 1)), [T0] * 3)), WINDOW, states, {}, lambda _: False)
+        fold(read(observation(answered(np.zeros((3, 1)), [T0] * 3)), WINDOW), states, {}, lambda _: False)
 
 
 @given(st.binary(max_size=100), st.integers(0, 10_000), st.integers(0, 255))

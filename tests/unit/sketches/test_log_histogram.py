@@ -77,6 +77,20 @@ def test_the_same_value_many_times_is_one_addition() -> None:
     assert math.isnan(LogHistogram().quantile(0.5))
 
 
+def test_integers_are_counted_together_and_read_at_any_time() -> None:
+    """Whatever is asked in between, and however they are cut, they count as the same numbers as floats do."""
+    random, whole, parts = np.random.default_rng(4), LogHistogram(), LogHistogram()
+    values = random.integers(0, 100_000, 50_000)
+    whole.add(values.astype(float))
+    for number, part in enumerate(np.split(values, 25)):
+        parts.add(part)
+        assert parts.count == (number + 1) * 2000
+    merged = LogHistogram.from_bytes(LogHistogram().to_bytes())
+    merged.merge(parts)
+    assert same(parts, whole) and same(merged, whole) and parts.total == whole.total
+    assert parts.quantile(0.99) == whole.quantile(0.99)
+
+
 @given(LATENCIES)
 def test_bytes_come_back_the_same(values: np.ndarray) -> None:
     """Also the empty histogram's."""

@@ -1,0 +1,208 @@
+"""The entries of the table that are rates: who drains the same requests how fast, and at what cost of processor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.bench import latency as pacing
+from tests.bench import overload as overloading
+from tests.bench import rollout as switching
+from tests.bench.bench import Bench, ratios
+from tests.bench.competition import peers
+from tests.bench.findings import Finding
+from tests.bench.rounds import Drained
+
+VERSIONS: Final = 10
+STEADY_RATE: Final = 3_000.0
+LONE_RATE: Final = 2.0
+SECONDS: Final = 20.0
+SECONDS_QUICK: Final = 6.0
+OVERLOAD: Final = 1.5
+OVERLOAD_SECONDS: Final = 300.0
+OVERLOAD_SECONDS_QUICK: Final = 20.0
+FULL_SECONDS: Final = 60.0
+SWITCHES: Final = 50
+SWITCHES_QUICK: Final = 3
+TRACING_ROUNDS_MIN: Final = 4
+TRACING_SECONDS_MAX: Final = 1_800.0
+
+
+def rate(bench: Bench) -> None:
+    """Exactly once through Ray Serve against the bare loop, and the router's processor time against the echo's."""
+    taking_part = [bench.loop("echo"), bench.loop("bare"), bench.lanes("lanes")]
+    if bench.has_at_least_once:
+        taking_part.append(bench.lanes("at-least-once", guarantee="at_least_once"))
+    else:
+        bench.notes["guarantee"] = (
+            "The router has no setting `guarantee` yet: exactly once against at least once is left out."
+        )
+    found = bench.rounds("rate", [bench.entry(each) for each in taking_part])
+    bench.find(
+        Finding(
+            "rate",
+            "exactly-once rate through Ray Serve, against the bare transactional loop with the model inside",
+            ratios(found, "lanes", "bare", _rate),
+            must=0.95,
+            hope=1.2,
+        )
+    )
+    bench.find(
+        Finding(
+            "cpu",
+            "router CPU for an event, against the transactional echo's",
+            ratios(found, "lanes", "echo", _cpu),
+            sense="at most",
+            must=2.2,
+            hope=1.5,
+        )
+    )
+    if bench.has_at_least_once:
+        bench.find(
+            Finding(
+                "guarantee",
+                "exactly-once rate, against our own at least once",
+                ratios(found, "lanes", "at-least-once", _rate),
+                must=0.85,
+                hope=0.93,
+            )
+        )
+
+
+def versions(bench: Bench) -> None:
+    """The rate with ten active versions on one topic, against one."""
+    one, ten = bench.lanes("one"), bench.lanes("ten", VERSIONS)
+    found = bench.rounds("versions", [bench.entry(one), bench.entry(ten)])
+    bench.find(
+        Finding(
+            "versions",
+            f"rate with {VERSIONS} active versions on one topic, against 1",
+            ratios(found, "ten", "one", _rate),
+            must=0.80,
+            hope=0.90,
+        )
+    )
+
+
+def latency(bench: Bench) -> None:
+    """Latency at half load against the echo, and at 3,000 events a second against the bare loop."""
+    half = bench.peak() / 2
+    seconds = SECONDS_QUICK if bench.options.quick else SECONDS
+    lanes, echo, bare = bench.lanes("lanes", endpoint=pacing.ENDPOINT), bench.loop("echo"), bench.loop("bare")
+    found = pacing.interleaved(bench, "half load", [lanes, echo], half, seconds)
+    what = f"at half load ({half:,.0f}/s), against the transactional echo"
+    _find_latency(bench, "half", what, found, "echo", ((2.0, 1.5), (3.0, 2.0)))
+    found = pacing.interleaved(bench, "3,000/s", [lanes, bare], STEADY_RATE, seconds)
+    what = f"at {STEADY_RATE:,.0f}/s, against the bare loop that commits batch after batch"
+    _find_latency(bench, "steady", what, found, "bare", ((0.5, 0.3), (0.6, 0.4)))
+
+
+def _find_latency(
+    bench: Bench,
+    name: str,
+    what: str,
+    found: list[pacing.Paced],
+    against: str,
+    bounds: tuple[tuple[float, float], tuple[float, float]],
+) -> None:
+    for quantile, (must, hope) in zip(("p50", "p99"), bounds, strict=True):
+        ratios_found = pacing.ratios(found, "lanes", against, quantile)
+        own = [getattr(each, quantile) for each in found if each.contender == "lanes"]
+        note = f"{min(own):.1f} to {max(own):.1f} ms" if own else ""
+        bench.find(Finding(f"{name} {quantile}", f"{quantile} {what}", ratios_found, "at most", must, hope, note=note))
+
+
+def lone(bench: Bench) -> None:
+    """A lone event on an idle endpoint, from request to committed result."""
+    seconds = SECONDS_QUICK if bench.options.quick else SECONDS
+    lanes = bench.lanes("lanes", endpoint=pacing.ENDPOINT)
+    found = pacing.interleaved(bench, "lone", [lanes], LONE_RATE, seconds, spaced=True)
+    bench.find(
+        Finding(
+            "lone",
+            "p50 of a lone event on an idle endpoint, request to committed result",
+            tuple(each.p50 for each in found),
+            "at most",
+            25.0,
+            15.0,
+            unit=" ms",
+        )
+    )
+
+
+def overload(bench: Bench) -> None:
+    """Half as much again as can be answered, for five minutes, against as much as can be answered."""
+    peak = bench.peak()
+    seconds = OVERLOAD_SECONDS_QUICK if bench.options.quick else OVERLOAD_SECONDS
+    lanes = bench.lanes("lanes", endpoint=pacing.ENDPOINT)
+    full = overloading.overloaded(bench, lanes, peak, min(seconds, FULL_SECONDS), 0)
+    over = overloading.overloaded(bench, lanes, peak * OVERLOAD, seconds, 1)
+    bench.figures["overload"] = {"at peak": full.summary(), "over": over.summary(), "seconds": seconds}
+    what = f"overload at 150 % ({peak * OVERLOAD:,.0f}/s) for {seconds:.0f} s: "
+    note = f"{over.goodput:,.0f}/s of {full.goodput:,.0f}/s; backlog {over.backlog:,} drained at {over.after:,.0f}/s"
+    goodput = tuple(each / full.goodput for each in over.windows)
+    memory = over.memory_peak / full.memory_peak
+    bench.find(Finding("goodput", what + "goodput, of peak", goodput, must=0.95, hope=0.99, note=note))
+    bench.find(
+        Finding(
+            "memory",
+            what + "router's memory, of that at peak",
+            (memory,),
+            "at most",
+            1.3,
+            note=f"{over.memory_peak:.0f} MiB",
+        )
+    )
+
+
+def tracing(bench: Bench) -> None:
+    """What traces at 1 % and all metrics cost a lane, by `bench_tracing`, which tells what it compares."""
+    command = [sys.executable, "-m", "tests.bench.bench_tracing", "--home", bench.environment["INTERLOCK_HOME"]]
+    command += [
+        "--rounds",
+        str(max(TRACING_ROUNDS_MIN, bench.options.rounds)),
+        "--requests",
+        str(bench.options.requests),
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=TRACING_SECONDS_MAX)
+    found = json.loads(done.stdout.splitlines()[-1])
+    bench.figures["tracing"] = found
+    costs = tuple(found["cost_percent_of_each_round"])
+    what = "router CPU with traces at 1 % and all metrics on, more than with both off"
+    bench.find(Finding("tracing", what, costs, "at most", 3.0, 1.0, unit=" %"))
+
+
+def rollout(bench: Bench) -> None:
+    """Promotions and rollbacks on a whole stack under load."""
+    times = SWITCHES_QUICK if bench.options.quick else SWITCHES
+    found = switching.measure(Path(bench.environment["INTERLOCK_HOME"]), times, bench.say)
+    bench.figures["rollout"] = {"promotions": found.promotions, "rollbacks": found.rollbacks}
+    what = "p95 from a promotion appended to the first result by the warm version"
+    bench.find(Finding("promotion", what, tuple(found.promotions), "at most", 1.5, 0.5, unit=" s", quantile=0.95))
+    what = "p95 from a rollback's command to the last result by the bad version"
+    bench.find(Finding("rollback", what, tuple(found.rollbacks), "at most", 1.0, 0.3, unit=" s", quantile=0.95))
+
+
+def _rate(drained: Drained) -> float:
+    return drained.events_per_second
+
+
+def _cpu(drained: Drained) -> float:
+    return drained.cpu_microseconds
+
+
+SCENARIOS: dict[str, Callable[[Bench], None]] = {
+    "rate": rate,
+    "latency": latency,
+    "lone": lone,
+    "tracing": tracing,
+    "overload": overload,
+    "peers": peers,
+    "versions": versions,
+    "rollout": rollout,
+}
+"""All of them, in the order in which they run: the replicas of ten versions stay, and would disturb the others."""
