@@ -33,6 +33,7 @@ from interlock_router.errors import RouteMoved
 from interlock_router.live import Live
 from interlock_router.model import Routes
 from interlock_router.observe import Stretch, batches_answered, begin, observations
+from interlock_router.pace import Pace
 from interlock_router.results import ResultEncoder
 from interlock_router.score import Scored, Scorer
 from interlock_router.settings import Settings
@@ -89,6 +90,7 @@ class Lane:
         self._observations = endpoint_topic(ENDPOINT_OBSERVATIONS, endpoint)
         self._batches = endpoint_topic(ENDPOINT_BATCHES, endpoint)
         self._traces = LaneTraces(endpoint, source, parts.settings.group, parts.settings.trace_links_max)
+        self._pace = Pace(parts.settings.batch_rows_max, parts.settings.batch_seconds_aim)
         self._stopping = asyncio.Event()
         self._log = log.bind(topic=source.topic, partition=source.partition)
 
@@ -184,7 +186,7 @@ class Lane:
             if not behind:
                 await idle.wait()
             await self._rest(taken_at + self._settings.batch_interval_seconds - self._parts.clock.monotonic())
-            taken = await reader.take(self._settings.poll_seconds, self._settings.batch_rows_max)
+            taken = await reader.take(self._settings.poll_seconds, self._pace.rows)
             taken_at, taken_moment = self._parts.clock.monotonic(), self._parts.clock.now()
             if taken is None:
                 slots.release()
@@ -196,7 +198,9 @@ class Lane:
                     await slots.acquire()
                 next_offset = taken.next_offset if index == len(pieces) - 1 else piece[-1].offset + 1
                 from_offset = begin(behind_last, piece[0].offset)
+                began = self._parts.clock.monotonic()
                 work = await self._score(piece, Stretch(self.source, from_offset, next_offset, taken_moment))
+                self._pace.scored(len(piece), self._parts.clock.monotonic() - began)
                 behind_last = next_offset
                 if work is None:
                     break  # stopped while a server was away: this batch was never begun

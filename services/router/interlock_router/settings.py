@@ -20,9 +20,20 @@ class Settings(PlatformSettings):
         description="`at_least_once` answers without transactions: sooner, but twice what a crash or a take-over "
         "interrupts. Audit and monitor then see batches overlap.",
     )
-    batch_rows_max: int = Field(4096, gt=0, description="The most requests a lane takes at once.")
+    batch_rows_max: int = Field(
+        16_384,
+        gt=0,
+        description="The most requests a lane takes at once; where ten versions share them, each is still asked for "
+        "many.",
+    )
+    batch_seconds_aim: float = Field(
+        0.25,
+        gt=0,
+        description="A lane takes no more requests at once than its versions lately scored in so long; well under "
+        "INTERLOCK_CALL_SECONDS_MAX.",
+    )
     batch_bytes_max: int = Field(
-        8 * 1024 * 1024, gt=0, description="The most bytes of requests that are scored in one batch."
+        16 * 1024 * 1024, gt=0, description="The most bytes of requests that are scored in one batch."
     )
     batch_interval_seconds: float = Field(
         0.04,
@@ -40,7 +51,7 @@ class Settings(PlatformSettings):
         "at many times the work.",
     )
     fetch_bytes_max: int = Field(
-        2 * 1024 * 1024, gt=0, description="The most bytes of one partition that one fetch brings."
+        8 * 1024 * 1024, gt=0, description="The most bytes of one partition that one fetch brings."
     )
     result_batch_bytes_max: int = Field(768 * 1024, gt=0, description="The size of one record batch of results.")
     call_seconds_max: float = Field(

@@ -267,9 +267,20 @@ def _first_line(error: BaseException) -> str:
 
 async def _in_thread(function: Callable[..., T], *arguments: Any, seconds: float) -> T:
     """Run a blocking Ray call aside, bounded: Ray's own calls wait for ever when its head has gone."""
+    call = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:
-        return await asyncio.wait_for(asyncio.to_thread(function, *arguments), seconds)
-    except TimeoutError:
-        raise Transient(f"Ray did not answer within {seconds:g} s") from None
-    except (RayServeException, RayError) as error:
+        done, _ = await asyncio.wait({call}, timeout=seconds)
+    finally:
+        call.cancel()
+    if not done:
+        raise Transient(f"Ray did not answer within {seconds:g} s")
+    error = call.exception()
+    if error is not None and _means_away(error):
         raise Transient(f"Ray is away: {_first_line(error)}") from error
+    return call.result()
+
+
+def _means_away(error: BaseException) -> bool:
+    """Say whether Ray is away; a call to an actor of a head that was killed is answered with a bare Exception."""
+    bare = type(error) is Exception and str(error).startswith("Failed to submit task to actor")
+    return bare or isinstance(error, (RayServeException, RayError))

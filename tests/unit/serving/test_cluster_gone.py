@@ -20,7 +20,6 @@ def _submit() -> NoReturn:
     raise Exception(SAID)  # noqa: TRY002 - that is what Ray raises
 
 
-@pytest.mark.xfail(reason="the deployer ended with process.bug when Ray's head was killed again", raises=Exception)
 async def test_an_actor_of_a_cluster_that_is_gone_means_that_ray_is_away() -> None:
     """Waiting helps, so it is Transient; as anything else it would end the process as a bug."""
     with pytest.raises(Transient):
