@@ -27,7 +27,7 @@ class Settings(PlatformSettings):
         "many.",
     )
     batch_seconds_aim: float = Field(
-        0.25,
+        1.0,
         gt=0,
         description="A lane takes no more requests at once than its versions lately scored in so long; well under "
         "INTERLOCK_CALL_SECONDS_MAX.",
