@@ -6,7 +6,7 @@ import ast
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -131,7 +131,10 @@ def _setting(prefix: str, name: str, info: FieldInfo) -> Setting:
 
 def _kind(info: FieldInfo) -> str:
     annotation = info.annotation
-    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    if get_origin(annotation) is Literal:
+        name = " or ".join(map(str, get_args(annotation)))
+    else:
+        name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     for long, short in (("pathlib.", ""), ("pydantic.types.", ""), ("SecretStr", "secret"), ("Path", "path")):
         name = name.replace(long, short)
     bounds = []

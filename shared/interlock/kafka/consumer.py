@@ -18,6 +18,7 @@ from interlock.backoff import Backoff, pause
 from interlock.clock import Clock, SystemClock
 from interlock.errors import InterlockError, Poison, Refusal, Transient
 from interlock.kafka import REQUEST_TIMEOUT_MILLISECONDS, connection
+from interlock.kafka.checksums import FETCH, all_sound
 from interlock.kafka.closing import closed
 from interlock.settings import PlatformSettings
 
@@ -86,8 +87,20 @@ def make_consumer(settings: PlatformSettings, group_id: str | None = None, **ove
     }
     consumer = AIOKafkaConsumer(**(arguments | overrides))
     client = consumer._client  # noqa: SLF001 - the driver has no other way
-    client.send = _heeding_group_errors(client.send)
+    client.send = _checking(consumer, _heeding_group_errors(client.send))
     return consumer
+
+
+def _checking(consumer: AIOKafkaConsumer, send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Return the client's `send` that has the driver check only what is not sound."""
+
+    async def checking(*arguments: Any, **more: Any) -> Any:
+        answer = await send(*arguments, **more)
+        if getattr(answer, "API_KEY", None) == FETCH:
+            consumer._fetcher._check_crcs = not all_sound(answer)  # noqa: SLF001 - the driver has no other way
+        return answer
+
+    return checking
 
 
 def _heeding_group_errors(send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from interlock.codec import varints
 from interlock.codec.ragged import Part, Ragged, weave
-from interlock.codec.varints import Longs
+from interlock.codec.varints import Bytes, Longs
 
 _BEFORE: Final = struct.Struct(">qiibI")
 _AFTER_CRC: Final = struct.Struct(">hiqqqhii")
@@ -29,10 +29,29 @@ _RECORD_OVERHEAD: Final = 26
 _NOTHING_BEFORE: Final = b"\x00\x00"  # no attributes, and the same time as the batch
 _NO_HEADERS: Final = b"\x00"
 
+LARGE_VALUE_BYTES: Final = 65_536
+"""Records whose values are at least so long are not copied together, but sent piece by piece."""
+
 Headers = Sequence[tuple[str, bytes]]
 
 Record = tuple[bytes | None, bytes, Headers]
 """Key, value and headers of a record to be written."""
+
+
+Piece = bytes | Bytes
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Bytes that are joined only where a request is written."""
+
+    parts: list[Piece]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __bytes__(self) -> bytes:
+        return b"".join(map(memoryview, self.parts))  # type: ignore[arg-type]  # arrays of bytes are buffers
 
 
 @dataclass(frozen=True)
@@ -59,7 +78,7 @@ class Rows:
 class Prepared:
     """A record batch that is written already but for its producer; the driver sends it like one of its own."""
 
-    def __init__(self, records: bytes, count: int, timestamp: int, *, transactional: bool) -> None:
+    def __init__(self, records: Pieces, count: int, timestamp: int, *, transactional: bool) -> None:
         self._records = records
         self._count = count
         self._timestamp = timestamp
@@ -87,14 +106,16 @@ class Prepared:
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)
 
-    def _build(self) -> bytes:
+    def _build(self) -> Pieces:
         """Return header and records; called by the driver when the batch is sent, and again when it is sent again."""
         last, stamp = self._count - 1, self._timestamp
         rest = _AFTER_CRC.pack(self._attributes, last, stamp, stamp, *self._producer, self._count)
-        checksum = crc32c.extend(crc32c.value(rest), self._records)
+        checksum = crc32c.value(rest)
+        for piece in self._records.parts:
+            checksum = crc32c.extend(checksum, piece)
         length = _HEADER_BYTES - _AFTER_LENGTH_AT + len(self._records)
         head = _BEFORE.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, checksum)
-        return b"".join((head, rest, self._records))
+        return Pieces([head, rest, *self._records.parts])
 
 
 def prepared(
@@ -122,24 +143,33 @@ def prepared(
     ]
 
 
-def _written(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> bytes:
+def _written(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> Pieces:
     """Write records one behind the other; `told` are the keys' lengths, or -1."""
     count = told.size
     offsets, key_lengths = varints.write(np.arange(count)), varints.write(told)
     value_lengths = varints.write(values.lengths)
     after = headers.lengths if isinstance(headers, Ragged) else len(headers)
     lengths = offsets[1] + key_lengths[1] + keys.lengths + value_lengths[1] + values.lengths + after
-    parts: list[Part] = [
+    before: list[Part] = [
         Ragged.integers(lengths + len(_NOTHING_BEFORE)),
         _NOTHING_BEFORE,
         Ragged.table(*offsets),
         Ragged.table(*key_lengths),
         keys,
         Ragged.table(*value_lengths),
-        values,
-        headers,
     ]
-    return bytes(weave(parts, count).content)
+    if int(values.lengths.min()) < LARGE_VALUE_BYTES:
+        return Pieces([_whole(weave([*before, values, headers], count))])
+    pieces: list[Piece] = []
+    for row, head in enumerate(weave(before, count)):
+        start = int(values.starts[row])
+        value = values.buffer[start : start + int(values.lengths[row])]
+        pieces += [head, value, headers if isinstance(headers, bytes) else headers[row]]
+    return Pieces(pieces)
+
+
+def _whole(woven: Ragged) -> Piece:
+    return woven.buffer[: int(woven.lengths.sum())]
 
 
 def _cut(bytes_each: Longs, bytes_max: int) -> Iterator[slice]:

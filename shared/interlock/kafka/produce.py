@@ -7,10 +7,41 @@ megabyte and more that is a good part of what they cost. The bytes are the same.
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Self
 
-from aiokafka.producer.sender import SendProduceReqHandler
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.protocol.produce import ProduceRequest
+
+from interlock.kafka.prepared import Pieces
+
+
+class WholeSender(Sender):  # type: ignore[misc]  # the driver has no annotations
+    """The driver's sender with the handler below."""
+
+    retry_seconds = 0.1
+    """How soon a record batch is sent again where the broker only needs a moment."""
+
+    @classmethod
+    def replacing(cls, producer: AIOKafkaProducer) -> Self:
+        """Build the sender that takes the place of a producer's own, before it starts."""
+        plain = producer._sender  # noqa: SLF001 - the driver has no other way
+        return cls(
+            plain.client,
+            acks=plain._acks,  # noqa: SLF001 - as above
+            txn_manager=plain._txn_manager,  # noqa: SLF001 - as above
+            message_accumulator=plain._message_accumulator,  # noqa: SLF001 - as above
+            retry_backoff_ms=plain._retry_backoff * 1000,  # noqa: SLF001 - as above
+            request_timeout_ms=plain._request_timeout_ms,  # noqa: SLF001 - as above
+        )
+
+    async def _send_produce_req(self, node_id: int, batches: Any) -> None:
+        handler = ProduceHandler(self, batches)
+        handler._default_backoff = self.retry_seconds  # noqa: SLF001 - the driver has no other way
+        await handler.do(node_id)
+        self._in_flight.remove(node_id)
+        for each in batches:
+            self._muted_partitions.remove(each)
 
 
 class ProduceHandler(SendProduceReqHandler):  # type: ignore[misc]  # the driver has no annotations
@@ -44,7 +75,8 @@ def encoded(
     for topic, partitions in topics:
         pieces += [_text(topic), struct.pack(">i", len(partitions))]
         for partition, batch in partitions:
-            pieces += [struct.pack(">ii", partition, len(batch)), batch]
+            pieces.append(struct.pack(">ii", partition, len(batch)))
+            pieces += batch.parts if isinstance(batch, Pieces) else [batch]
     return b"".join(pieces)
 
 

@@ -12,6 +12,7 @@ from aiokafka.structs import TopicPartition
 from interlock.errors import Transient
 from interlock.kafka.closing import closed
 from interlock.kafka.prepared import prepared
+from interlock.kafka.produce import WholeSender
 from interlock.kafka.producer import make_producer
 from interlock.kafka.transaction import Outgoing, see_topics
 from interlock.settings import PlatformSettings
@@ -44,6 +45,7 @@ class PartitionSends:
     async def start(self, topics: Sequence[str]) -> None:
         """Connect; raises Transient while Kafka is away or a topic is missing."""
         producer = make_producer(self._settings, max_batch_size=self._batch_bytes_max)
+        producer._sender = WholeSender.replacing(producer)  # noqa: SLF001 - the driver has no other way
         self._producer = producer
         try:
             async with asyncio.timeout(self._seconds_max):

@@ -23,7 +23,6 @@ from aiokafka.producer.sender import (
     AddPartitionsToTxnHandler,
     BaseHandler,
     EndTxnHandler,
-    Sender,
     TxnOffsetCommitHandler,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -31,7 +30,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from interlock.errors import InterlockError, Transient
 from interlock.kafka.closing import ended
 from interlock.kafka.prepared import Prepared, Record, Rows, prepared
-from interlock.kafka.produce import ProduceHandler
+from interlock.kafka.produce import WholeSender
 from interlock.kafka.producer import make_producer
 from interlock.kafka.transaction_state import Decision, decided, settled
 from interlock.settings import PlatformSettings
@@ -251,24 +250,13 @@ class _EndTransaction(_Strict, EndTxnHandler):  # type: ignore[misc]  # the driv
     pass
 
 
-class _StrictSender(Sender):  # type: ignore[misc]  # the driver has no annotations
+class _StrictSender(WholeSender):
     """The driver's sender with the strict handlers, and a short pause where the broker only needs a moment."""
 
     before = Decision.NEVER_USED
     """What was decided about the last transaction of whoever had the transactional id before."""
 
-    @classmethod
-    def replacing(cls, producer: AIOKafkaProducer) -> _StrictSender:
-        """Build the sender that takes the place of a producer's own, before it starts."""
-        plain = producer._sender
-        return cls(
-            plain.client,
-            acks=plain._acks,
-            txn_manager=plain._txn_manager,
-            message_accumulator=plain._message_accumulator,
-            retry_backoff_ms=plain._retry_backoff * 1000,
-            request_timeout_ms=plain._request_timeout_ms,
-        )
+    retry_seconds = MARKER_WAIT_SECONDS
 
     async def start(self) -> None:
         """Look how the transactional id stands, then take it over."""
@@ -308,14 +296,6 @@ class _StrictSender(Sender):  # type: ignore[misc]  # the driver has no annotati
             self._txn_manager.complete_transaction()
             return
         await _EndTransaction(self, commit_result).do(await self._transaction_coordinator())
-
-    async def _send_produce_req(self, node_id: int, batches: Any) -> None:
-        handler = ProduceHandler(self, batches)
-        handler._default_backoff = MARKER_WAIT_SECONDS
-        await handler.do(node_id)
-        self._in_flight.remove(node_id)
-        for each in batches:
-            self._muted_partitions.remove(each)
 
     async def _transaction_coordinator(self) -> Any:
         return await self._find_coordinator(CoordinationType.TRANSACTION, self._txn_manager.transactional_id)

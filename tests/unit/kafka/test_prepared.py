@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.codec.ragged import Ragged
-from interlock.kafka.prepared import Record, Rows, prepared
+from interlock.kafka.prepared import LARGE_VALUE_BYTES, Prepared, Record, Rows, prepared
 
 AT = 1_700_000_000_123
 HEADERS = st.lists(st.tuples(st.text(max_size=8), st.binary(max_size=20)), max_size=3)
@@ -26,12 +26,17 @@ def driver(records: list[Record]) -> bytes:
     return bytes(builder.build())
 
 
+def written(batch: Prepared) -> bytes:
+    """Return the batch as it goes into a request."""
+    return bytes(batch._build())
+
+
 @given(RECORDS)
 def test_the_bytes_are_the_drivers(records: list[Record]) -> None:
     """With keys and without, headers on some records, checksum and producer included."""
     [batch] = prepared(records, AT, 2**20)
     batch._set_producer_state(7, 3, 11)
-    assert batch._build() == driver(records)
+    assert written(batch) == driver(records)
     assert batch.size() == len(driver(records))
 
 
@@ -43,7 +48,7 @@ def test_what_does_not_fit_goes_into_further_batches(records: list[Record], byte
     for batch in batches:
         assert batch.size() <= bytes_max or batch.record_count() == 1
         batch._set_producer_state(7, 3, 11)
-        built = DefaultRecordBatch(batch._build())
+        built = DefaultRecordBatch(written(batch))
         assert built.validate_crc()
         read += [(record.key, record.value, record.headers) for record in built]
     assert read == [(key, value, list(headers)) for key, value, headers in records]
@@ -53,3 +58,12 @@ def test_nothing_makes_no_batch() -> None:
     """No records, no batch: an empty one would be refused by the broker."""
     assert prepared([], AT, 1000) == []
     assert prepared(Rows([], Ragged.of([])), AT, 1000) == []
+
+
+def test_large_values_are_not_copied_together() -> None:
+    """The bytes are the driver's all the same."""
+    records: list[Record] = [(b"k", bytes(LARGE_VALUE_BYTES), [("a", b"b")]), (None, b"x" * LARGE_VALUE_BYTES, [])]
+    [batch] = prepared(records, AT, 2**20)
+    batch._set_producer_state(7, 3, 11)
+    assert written(batch) == driver(records)
+    assert len(batch._build().parts) > 2
