@@ -72,10 +72,10 @@ def main() -> int:
     """Measure, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=None)
-    parser.add_argument("--requests", type=int, default=250_000)
+    parser.add_argument("--requests", type=int, default=400_000)
     parser.add_argument("--features", type=int, default=30)
     parser.add_argument("--passes", type=int, default=8)
-    parser.add_argument("--slice", type=int, default=3, help="batches until the next variant's turn")
+    parser.add_argument("--slice", type=int, default=2, help="batches until the next variant's turn")
     parser.add_argument("--here", action="store_true", help="score in the router's own process")
     parser.add_argument("--only", choices=tuple(VARIANTS), help="one variant alone, to be profiled")
     options = parser.parse_args()
@@ -135,10 +135,11 @@ async def _preload(settings: Settings, options: argparse.Namespace) -> str:
     """Write the requests into one partition; return the endpoint's name."""
     rig = rigs.Rig(settings, 1, signature(options.features))
     await rig.create()
+    drawn = np.random.default_rng(work.SEED).normal(size=(work.ROWS, options.features))
     for start in range(0, options.requests, 1000):
         values = []
         for number in range(start, start + 1000):
-            row = {f"f{index}": number + index / 10 for index in range(options.features)}
+            row = {f"f{index}": each for index, each in enumerate(drawn[number % len(drawn)].tolist())}
             values.append(rig.write({"request_id": f"r{number}", "requested_at": 1_700_000_000_000 + number, **row}))
         rig.produce(values, lambda index, start=start: f"k{(start + index) % 5000}")  # type: ignore[misc]  # bound now
     return rig.endpoint
