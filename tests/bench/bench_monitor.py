@@ -37,7 +37,7 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from interlock import embedded
+from interlock import embedded, memory
 from interlock.blobs import Blobs
 from interlock.clock import milliseconds
 from interlock.codec.contract import request_schema
@@ -47,7 +47,6 @@ from interlock.schemas.events import BuildSucceeded
 from interlock.serving import cluster, replica
 from interlock.signature import Matrix
 from interlock_builder.profile import profile
-from interlock_router import memory
 from interlock_router.settings import Settings
 from tests.bench.bench_lane import SIGNATURE
 from tests.integration.monitor.rig import Feed, Room, opened, until

@@ -33,13 +33,14 @@ import ray
 import structlog
 import uvloop
 
+from interlock import memory
 from interlock.blobs import Blobs
 from interlock.codec.contract import request_schema
 from interlock.ids import uuid7
 from interlock.kafka.transaction import PartitionTransactions
 from interlock.serving import cluster, replica
 from interlock.signature import Input, Matrix, Output, Signature
-from interlock_router import memory, observe
+from interlock_router import observe
 from interlock_router.settings import Settings
 from tests.bench import work
 from tests.bench.bench_lane import servers

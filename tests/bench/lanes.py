@@ -19,11 +19,11 @@ from typing import Any
 import structlog
 import uvloop
 
+from interlock import memory
 from interlock.clock import SystemClock
 from interlock.errors import Transient
 from interlock.schemas.events import Arm, Route
 from interlock.serving.cluster import Handles, connect
-from interlock_router import memory
 from interlock_router.lanes import Lanes
 from interlock_router.live import Live
 from interlock_router.model import Routes

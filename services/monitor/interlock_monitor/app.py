@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from interlock import memory
 from interlock.schemas.topics import BUILD_EVENTS, ROUTES
 from interlock.service import Host, Service
 from interlock_monitor import handlers, http
@@ -23,6 +24,8 @@ USES: Final = ("postgres",)
 
 async def build(host: Host) -> Service:
     """Put the monitor together."""
+    memory.keep_freed()
+    memory.spare_what_is_there()
     assert host.pool is not None
     settings: Settings = host.settings
     store = Store(host.pool, settings.window_milliseconds)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from interlock import memory
 from interlock.cache import Cache
 from interlock.service import Host, Service
 from interlock.serving.cluster import Handles
-from interlock_router import memory
 from interlock_router.features_feed import Feeder
 from interlock_router.features_store import Features, FeatureStore
 from interlock_router.lanes import Lanes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 PROGRAM = """
 import resource, sys
-from interlock_router.memory import keep_freed
+from interlock.memory import keep_freed
 kept = keep_freed() if "keep" in sys.argv else False
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -32,3 +33,15 @@ def test_what_a_batch_frees_costs_the_next_one_no_page_faults() -> None:
     kept, count = faults("keep")
     assert not kept or count < 500
     assert not kept or faults()[1] > 10 * max(count, 100)
+
+
+def test_what_is_there_is_never_searched_for_garbage_again() -> None:
+    """In a process of its own, for it changes the collector for good."""
+    program = (
+        "import gc, json\n"
+        "from interlock.memory import NEW_OBJECTS_MAX, spare_what_is_there\n"
+        "spare_what_is_there()\n"
+        "print(json.dumps([gc.get_freeze_count() > 1000, gc.get_threshold()[0] == NEW_OBJECTS_MAX, gc.isenabled()]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    assert json.loads(done.stdout) == [True, True, True]

@@ -1,4 +1,4 @@
-"""Memory of the process: what a batch has freed is kept for the next one.
+"""Memory of a process that works in batches: what was freed is kept for the next one, what is there is left alone.
 
 glibc gives a freed piece of a megabyte back to the system at once, and the next one costs a page fault for every four
 kilobytes: a large part of what observations cost a lane (ADR 0010). See mallopt(3).
@@ -35,8 +35,8 @@ NEW_OBJECTS_MAX: Final = 50_000
 def spare_what_is_there() -> None:
     """Leave out of every later search for garbage what the process has loaded; search what is new less often.
 
-    A batch makes thousands of objects and no cycles: searching them cost a lane a tenth of its time, and a search of
-    everything that Ray and the rest have loaded holds up all lanes.
+    A batch makes thousands of objects and no cycles; and a search of everything that Ray and the rest have loaded
+    holds up all lanes at once.
     """
     gc.collect()
     gc.freeze()
