@@ -35,6 +35,7 @@ import uvloop
 
 from interlock import memory
 from interlock.blobs import Blobs
+from interlock.codec.batches import Joined
 from interlock.codec.contract import request_schema
 from interlock.ids import uuid7
 from interlock.kafka.transaction import PartitionTransactions
@@ -48,8 +49,14 @@ from tests.integration.router import rig as rigs
 from tests.integration.serving import graphs
 
 MODEL = "linear"
-VARIANTS = {"off": (False, False), "observations": (True, False), "batches": (False, True), "both": (True, True)}
-"""Whether a variant writes observations, and whether it writes batches."""
+VARIANTS = {
+    "off": (False, False, False),
+    "observations": (True, False, False),
+    "results": (False, True, False),
+    "batches": (False, True, True),
+    "both": (True, True, True),
+}
+"""Whether a variant writes observations, whether batches, and whether those hold a digest of the requests too."""
 PASS_SECONDS_MAX = 120.0
 BOOTSTRAP_SAMPLES = 4000
 
@@ -210,13 +217,16 @@ class _Switch:
     @contextmanager
     def patched(self) -> Iterator[None]:
         """Have the lane of this process work under the switch."""
-        commit = PartitionTransactions.commit
+        commit, whole = PartitionTransactions.commit, observe._requests
 
         def observations(*arguments: Any) -> list[Any]:
             return observe.observations(*arguments) if VARIANTS[self._variant][0] else []
 
         def batches_answered(*arguments: Any) -> list[Any]:
             return observe.batches_answered(*arguments) if VARIANTS[self._variant][1] else []
+
+        def requests(batch: Any) -> Joined:
+            return whole(batch) if VARIANTS[self._variant][2] else Joined.of([])
 
         async def counted(transactions: PartitionTransactions, outgoing: Any, next_offset: int, stamp: int) -> None:
             await commit(transactions, outgoing, next_offset, stamp)
@@ -225,6 +235,7 @@ class _Switch:
         with (
             mock.patch("interlock_router.lane.observations", observations),
             mock.patch("interlock_router.lane.batches_answered", batches_answered),
+            mock.patch("interlock_router.observe._requests", requests),
             mock.patch.object(PartitionTransactions, "commit", counted),
         ):
             yield
