@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-ROWS_FIRST = 2048
+ROWS_FIRST = 4096
 """What is taken before anything is known about the versions."""
 
 ROWS_MIN = 64
 """What is taken from the slowest version: fewer rows would not make a call to it quicker."""
 
-GROWTH = 2
-"""How many times more is taken than before, at most: one quick batch may have been luck."""
+GROWTH = 4
+"""How many times more is taken than before, at most."""
 
 
 class Pace:

@@ -8,8 +8,8 @@ MILLISECOND = 0.001
 
 
 def test_a_quick_version_is_given_more_and_more_up_to_the_bound() -> None:
-    """Twice as much each time, and not on the word of a small batch."""
-    pace = Pace(16_384, 0.25)
+    """Four times as much each time, and not on the word of a small batch."""
+    pace = Pace(100_000, 0.25)
     assert pace.rows == ROWS_FIRST
     pace.scored(10, 0.0001)
     assert pace.rows == ROWS_FIRST
@@ -17,18 +17,18 @@ def test_a_quick_version_is_given_more_and_more_up_to_the_bound() -> None:
     for _ in range(5):
         pace.scored(pace.rows, pace.rows * 0.002 * MILLISECOND)
         sizes.append(pace.rows)
-    assert sizes == [4096, 8192, 16_384, 16_384, 16_384]
+    assert sizes == [16_384, 65_536, 100_000, 100_000, 100_000]
 
 
 def test_a_slow_version_is_given_what_it_scores_in_time() -> None:
     """A millisecond a row: 250 rows in a quarter of a second; as slow as can be: the least; and back again."""
     pace = Pace(16_384, 0.25)
-    pace.scored(2048, 2048 * MILLISECOND)
+    pace.scored(4096, 4096 * MILLISECOND)
     assert pace.rows == 250
     pace.scored(250, 60.0)
     assert pace.rows == ROWS_MIN
     pace.scored(ROWS_MIN, 0.0)
-    assert pace.rows == 2 * ROWS_MIN
+    assert pace.rows == 4 * ROWS_MIN
 
 
 def test_the_bound_holds_where_it_is_smaller_than_all_others() -> None:
