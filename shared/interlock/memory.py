@@ -20,6 +20,12 @@ HEAP_BYTES_MAX: Final = 32 * 1024 * 1024
 """A larger piece is taken from the system by itself, and given back when it is freed; glibc allows no more."""
 
 
+def settle() -> None:
+    """Do both, when the process has loaded what it needs and is about to begin."""
+    keep_freed()
+    spare_what_is_there()
+
+
 def keep_freed() -> bool:
     """Have this process keep what it frees; return whether the C library can be told so (musl and macOS cannot)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -30,7 +30,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
-import ray
 import structlog
 import uvloop
 from skl2onnx import to_onnx
@@ -44,14 +43,13 @@ from interlock.codec.contract import request_schema
 from interlock.embedded.home import Home
 from interlock.ids import uuid7
 from interlock.schemas.events import BuildSucceeded
-from interlock.serving import cluster, replica
 from interlock.signature import Matrix
 from interlock_builder.profile import profile
 from interlock_router.settings import Settings
 from tests.bench.bench_lane import SIGNATURE
+from tests.bench.replica import Served, replica_of
 from tests.integration.monitor.rig import Feed, Room, opened, until
 from tests.integration.router import rig as rigs
-from tests.integration.serving import graphs
 
 MODEL: Final = "trees"
 TREES: Final = 100
@@ -88,7 +86,7 @@ def main() -> int:
     with (
         _servers(options.home) as environment,
         tempfile.TemporaryDirectory() as folder,
-        _scoring(Path(folder)) as ray_at,
+        replica_of(MODEL, [each.name for each in SIGNATURE.inputs], trees()) as ray_at,
     ):
         figures = asyncio.run(_measure(environment, Path(folder), ray_at, options))
     sys.stdout.write(json.dumps(figures) + "\n")
@@ -132,30 +130,6 @@ def trees() -> bytes:
         target_opset={"": 17, "ai.onnx.ml": 3},
     )
     return bytes(graph.SerializeToString())
-
-
-@contextmanager
-def _scoring(folder: Path) -> Iterator[str]:
-    """Serve the trees in a Ray of its own; yields the cluster's address."""
-    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, namespace=cluster.NAMESPACE)
-    address = str(context.address_info["gcs_address"])  # type: ignore[attr-defined]  # of the local context
-    try:
-        text = graphs.manifest_text(MODEL, 1, [each.name for each in SIGNATURE.inputs])
-        digest, manifest_digest, artifact_digest = graphs.stored(Blobs(folder), text, trees())
-        application = replica.application(
-            MODEL, 1, digest, manifest_digest=manifest_digest, artifact_digest=artifact_digest, blob_folder=folder
-        )
-        asyncio.run(_deploy(cluster.ServeControl(address), application))
-        yield address
-    finally:
-        ray.shutdown()
-
-
-async def _deploy(control: cluster.ServeControl, application: Any) -> None:
-    await control.deploy(application, MODEL)
-    async with asyncio.timeout(UP_SECONDS_MAX):
-        while not ((state := (await control.status()).get(MODEL)) and state.running):
-            await asyncio.sleep(0.2)
 
 
 async def _measure(
@@ -311,8 +285,7 @@ def _router(rig: rigs.Rig, ray_at: str) -> Iterator[int]:
 
 def _route(settings: str, endpoint: str, partitions: int, ray_at: str, ready: Any, stop: Any) -> None:
     """Be the router's process."""
-    memory.keep_freed()
-    memory.spare_what_is_there()
+    memory.settle()
     for name in ("aiokafka", "ray"):
         logging.getLogger(name).setLevel("ERROR")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -323,25 +296,12 @@ def _route(settings: str, endpoint: str, partitions: int, ray_at: str, ready: An
 async def _serve(values: dict[str, Any], endpoint: str, partitions: int, ray_at: str, ready: Any, stop: Any) -> None:
     rig = rigs.Rig(Settings(**values), partitions, SIGNATURE)
     rig.endpoint = endpoint
-    rig.serving = _Served(ray_at)
+    rig.serving = Served(ray_at, MODEL)
     await rig.serving.call("", np.zeros((1, len(SIGNATURE.inputs))), 30.0)
     rig.route((1, 10_000))
     async with rigs.RunningRouter(rig):
         ready.set()
         await asyncio.to_thread(stop.wait)
-
-
-class _Served(rigs.LocalServing):
-    """The version behind Ray Serve, under the digest that the rig's route gives it."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        self._handles = cluster.Handles(address)
-
-    async def call(self, name: str, matrix: Matrix, seconds_max: float) -> tuple[str, Matrix]:
-        """Ask the replica."""
-        _, outputs = await self._handles.call(MODEL, matrix, seconds_max)
-        return rigs.version_digest(1), outputs
 
 
 def _built(room: Room) -> BuildSucceeded:

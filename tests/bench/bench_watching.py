@@ -19,32 +19,28 @@ import multiprocessing
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
 import psutil
-import ray
 import structlog
 import uvloop
 
 from interlock import memory
-from interlock.blobs import Blobs
-from interlock.codec.batches import Joined
 from interlock.codec.contract import request_schema
 from interlock.ids import uuid7
 from interlock.kafka.transaction import PartitionTransactions
-from interlock.serving import cluster, replica
-from interlock.signature import Input, Matrix, Output, Signature
+from interlock.signature import Input, Output, Signature
 from interlock_router import observe
 from interlock_router.settings import Settings
 from tests.bench import work
 from tests.bench.bench_lane import servers
+from tests.bench.replica import Served, replica_of
 from tests.integration.router import rig as rigs
 from tests.integration.serving import graphs
 
@@ -110,33 +106,10 @@ def main() -> int:
     return 0
 
 
-@contextmanager
-def _version(features: int) -> Iterator[str]:
-    """Run the bench's model, or a linear one of other features, in a Ray of its own; yields the cluster's address."""
-    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, namespace=cluster.NAMESPACE)
-    address = str(context.address_info["gcs_address"])  # type: ignore[attr-defined]  # of the local context
-    with tempfile.TemporaryDirectory() as folder:
-        text = graphs.manifest_text(MODEL, 1, [f"f{index}" for index in range(features)])
-        model = work.model() if features == work.FEATURES else graphs.linear([1.0] * features)
-        digest, manifest_digest, artifact_digest = graphs.stored(Blobs(Path(folder)), text, model)
-        application = replica.application(
-            MODEL,
-            1,
-            digest,
-            manifest_digest=manifest_digest,
-            artifact_digest=artifact_digest,
-            blob_folder=Path(folder),
-        )
-        asyncio.run(_deploy(cluster.ServeControl(address), application))
-        yield address
-    ray.shutdown()
-
-
-async def _deploy(control: cluster.ServeControl, application: Any) -> None:
-    await control.deploy(application, MODEL)
-    async with asyncio.timeout(90):
-        while not ((state := (await control.status()).get(MODEL)) and state.running):
-            await asyncio.sleep(0.2)
+def _version(features: int) -> AbstractContextManager[str]:
+    """Run the bench's model, or a linear one of other features; the context gives the cluster's address."""
+    artifact = work.model() if features == work.FEATURES else graphs.linear([1.0] * features)
+    return replica_of(MODEL, [each.name for each in signature(features).inputs], artifact)
 
 
 async def _preload(settings: Settings, options: argparse.Namespace) -> str:
@@ -155,8 +128,7 @@ async def _preload(settings: Settings, options: argparse.Namespace) -> str:
 
 def _route(settings: str, endpoint: str, options: dict[str, Any], address: str | None, pipe: Any) -> None:
     """Be the router's process."""
-    memory.keep_freed()
-    memory.spare_what_is_there()
+    memory.settle()
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("ray").setLevel("ERROR")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -184,7 +156,7 @@ async def _serve(
         if address is None:
             rig.serving.add("m", 1)
         else:
-            rig.serving = _Served(address)
+            rig.serving = Served(address, MODEL)
             await rig.serving.call("", np.zeros((1, options["features"])), 30.0)
         rig.route((1, 10_000))
         switch = _Switch(number, options["slice"], options["requests"], options["only"])
@@ -225,8 +197,8 @@ class _Switch:
         def batches_answered(*arguments: Any) -> list[Any]:
             return observe.batches_answered(*arguments) if VARIANTS[self._variant][1] else []
 
-        def requests(batch: Any) -> Joined:
-            return whole(batch) if VARIANTS[self._variant][2] else Joined.of([])
+        def requests(batch: Any) -> Any:
+            return whole(batch) if VARIANTS[self._variant][2] else []
 
         async def counted(transactions: PartitionTransactions, outgoing: Any, next_offset: int, stamp: int) -> None:
             await commit(transactions, outgoing, next_offset, stamp)
@@ -252,19 +224,6 @@ class _Switch:
             self._begun, self._rows = now, 0
         if self._left <= 0:
             self.done.set()
-
-
-class _Served(rigs.LocalServing):
-    """The version behind Ray Serve, under the digest that the rig's route gives it."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        self._handles = cluster.Handles(address)
-
-    async def call(self, name: str, matrix: Matrix, seconds_max: float) -> tuple[str, Matrix]:
-        """Ask the replica."""
-        _, outputs = await self._handles.call(MODEL, matrix, seconds_max)
-        return rigs.version_digest(1), outputs
 
 
 def _figures(slices: list[Slice], replica: float) -> dict[str, Any]:

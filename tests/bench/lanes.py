@@ -57,8 +57,7 @@ def route(endpoint: str, arms: list[dict[str, Any]]) -> Route:
 
 async def run(settings: Settings, endpoint: str, arms: list[dict[str, Any]]) -> None:
     """Route until SIGTERM, put together as `interlock_router.app` does, with a route that is known already."""
-    memory.keep_freed()
-    memory.spare_what_is_there()
+    memory.settle()
     stopping, clock, routes = asyncio.Event(), SystemClock(), Routes()
     routes.apply(route(endpoint, arms))
     follower = RouteFollower(settings, routes, stopping)

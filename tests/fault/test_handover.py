@@ -1,4 +1,4 @@
-"""How long a partition is silent when its router dies, and when it ends as planned, at half of what two can do."""
+"""How long a partition is silent when its router dies, and when it ends as planned, while requests keep coming."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ ROUTERS = 2
 PARTITIONS = 4
 BURST = 20_000
 LOAD = 0.5
+PER_SECOND_MAX = 1_000
+"""What is written at most: the feeder shares its process with the judge, who reads all of it back."""
 STEADY_SECONDS = 2.0
 FLOW_SECONDS_MAX = 120.0
 KILLED_SECONDS_MAX = 12.0
@@ -38,7 +40,7 @@ P95 = 95
 
 @dataclass
 class _Scene:
-    """A line under half load, its two routers, and who watches."""
+    """A line under load, its two routers, and who watches."""
 
     line: Line
     watch: Watch
@@ -95,7 +97,7 @@ async def _scene(servers: dict[str, str], folder: Path) -> AsyncIterator[_Scene]
                 routers = [await line.start() for _ in range(ROUTERS)]
                 for router in routers:
                     await router.hear("lane.started", FLOW_SECONDS_MAX)
-                per_second = LOAD * await _peak(line, watch)
+                per_second = min(LOAD * await _peak(line, watch), PER_SECOND_MAX)
                 line.feed.start(per_second)
                 yield _Scene(line, watch, routers, per_second)
                 await line.feed.stop()
@@ -119,29 +121,26 @@ def _report(what: str, scene: _Scene, silence: list[float], tell: Callable[[str,
     sys.stdout.write(f"\n{line}\n")
 
 
-async def test_partitions_of_a_killed_router_resume(
+@pytest.mark.parametrize(
+    ("what", "number", "seconds_max"),
+    [
+        ("router killed", signal.SIGKILL, KILLED_SECONDS_MAX),
+        ("planned hand-over", signal.SIGTERM, PLANNED_SECONDS_MAX),
+    ],
+    ids=["killed", "planned"],
+)
+async def test_partitions_go_on(
     servers: dict[str, str],
     tmp_path: Path,
     record_property: Callable[[str, object], None],
     capsys: pytest.CaptureFixture[str],
+    what: str,
+    number: signal.Signals,
+    seconds_max: float,
 ) -> None:
-    """Kill -9 at half load, twenty times: no partition is silent for more than 12 s (p95)."""
+    """One of two routers ends under load, twenty times: no partition is silent for longer (p95)."""
     async with _scene(servers, tmp_path) as scene:
-        silence = await _rounds(scene, signal.SIGKILL)
+        silence = await _rounds(scene, number)
         with capsys.disabled():
-            _report("router killed", scene, silence, record_property)
-    assert np.percentile(silence, P95) <= KILLED_SECONDS_MAX
-
-
-async def test_partitions_are_handed_over_as_planned(
-    servers: dict[str, str],
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """SIGTERM at half load, twenty times: no partition is silent for more than 3 s (p95)."""
-    async with _scene(servers, tmp_path) as scene:
-        silence = await _rounds(scene, signal.SIGTERM)
-        with capsys.disabled():
-            _report("planned hand-over", scene, silence, record_property)
-    assert np.percentile(silence, P95) <= PLANNED_SECONDS_MAX
+            _report(what, scene, silence, record_property)
+    assert np.percentile(silence, P95) <= seconds_max

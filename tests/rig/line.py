@@ -90,11 +90,20 @@ class Feed:
         """Hand the next requests to the client library."""
         for number in range(self.written, self.written + count):
             value = self._rig.value(number, requested_at=round(time.time() * 1000))
-            self._producer.produce(
-                self._rig.topic("requests"), key=_key(number), value=value, on_delivery=partial(self._taken, number)
-            )
+            self._hand_over(number, value)
         self.written += count
         self._producer.poll(0)
+
+    def _hand_over(self, number: int, value: bytes) -> None:
+        """Give one request to the library; where it holds as many as it can, wait until it has got rid of some."""
+        topic, taken = self._rig.topic("requests"), partial(self._taken, number)
+        while True:
+            try:
+                self._producer.produce(topic, key=_key(number), value=value, on_delivery=taken)
+            except BufferError:
+                self._producer.poll(TICK_SECONDS)
+            else:
+                return
 
     def _taken(self, number: int, error: ClientError | None, message: Message) -> None:
         if error is None:

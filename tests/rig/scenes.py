@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -243,11 +243,16 @@ async def zombie_between(world: World, plant: str) -> list[Violation]:
     return await stage.judged()
 
 
+@asynccontextmanager
+async def _behind_a_proxy(world: World, plant: str, **more: Any) -> AsyncIterator[tuple[Stage, ProxyProcess]]:
+    """A stage whose routers reach Kafka by a proxy."""
+    async with ProxyProcess(world.settings.kafka_bootstrap_servers) as proxy:
+        yield Stage(world, plant, bootstrap=proxy.bootstrap, **more), proxy
+
+
 async def lost_answer(world: World, plant: str) -> list[Violation]:
     """The answer to an EndTxn is lost with its connection: the transaction has happened, and nobody knows."""
-    async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(ProxyProcess(world.settings.kafka_bootstrap_servers))
-        stage = Stage(world, plant, partitions=1, bootstrap=proxy.bootstrap)
+    async with _behind_a_proxy(world, plant, partitions=1) as (stage, proxy):
         await stage.create()
         await proxy.on("EndTxn", Cut(Side.RESPONSE), times=1, skip=2)
         await stage.start()
@@ -257,9 +262,7 @@ async def lost_answer(world: World, plant: str) -> list[Violation]:
 
 async def lost_request(world: World, plant: str) -> list[Violation]:
     """An EndTxn never comes to Kafka: the transaction has not happened, and nobody knows."""
-    async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(ProxyProcess(world.settings.kafka_bootstrap_servers))
-        stage = Stage(world, plant, partitions=1, bootstrap=proxy.bootstrap)
+    async with _behind_a_proxy(world, plant, partitions=1) as (stage, proxy):
         await stage.create("impatient")
         await proxy.on("EndTxn", DropRequest(), times=1, skip=2)
         await stage.start()
@@ -269,9 +272,7 @@ async def lost_request(world: World, plant: str) -> list[Violation]:
 
 async def late_answer(world: World, plant: str) -> list[Violation]:
     """An EndTxn is held on its way until the next transaction is half done."""
-    async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(ProxyProcess(world.settings.kafka_bootstrap_servers))
-        stage = Stage(world, plant, partitions=1, bootstrap=proxy.bootstrap)
+    async with _behind_a_proxy(world, plant, partitions=1) as (stage, proxy):
         await stage.create("impatient")
         late = await proxy.on("EndTxn", Hold(), times=1, skip=2)
         await stage.start()
@@ -289,9 +290,7 @@ async def late_answer(world: World, plant: str) -> list[Violation]:
 
 async def watched(world: World, plant: str) -> list[Violation]:
     """Somebody on the wire looks which acknowledgement is asked for."""
-    async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(ProxyProcess(world.settings.kafka_bootstrap_servers))
-        stage = Stage(world, plant, bootstrap=proxy.bootstrap)
+    async with _behind_a_proxy(world, plant) as (stage, proxy):
         await stage.create()
         await stage.start()
         await stage.passed()

@@ -20,9 +20,8 @@ from interlock.codec.contract import request_schema, result_schema
 from interlock.codec.framing import frame
 from interlock.codec.plan import Plan, compile_plan
 from interlock.errors import Transient
-from interlock.ids import application_name, digest_of
 from interlock.schemas import endpoint_topics
-from interlock.schemas.events import Arm, Route
+from interlock.schemas.events import Route
 from interlock.schemas.topics import ROUTES
 from interlock.serving.failures import ModelDied
 from interlock.signature import Input, Matrix, Output, Signature
@@ -32,6 +31,7 @@ from interlock_router.model import Routes
 from interlock_router.routes import RouteFollower
 from interlock_router.score import Scorer
 from interlock_router.settings import Settings
+from tests.integration.router.rig import route_arms, version_digest
 from tests.simulation.group import Group
 from tests.simulation.kafka import Cluster
 from tests.simulation.kafka_clients import (
@@ -79,32 +79,15 @@ def request(number: int) -> bytes:
     return frame(REQUEST_SCHEMA_ID, stream.getvalue())
 
 
-def digest_of_version(version: int) -> str:
-    """Return the made-up digest of a version."""
-    return digest_of(f"version {version}".encode())
-
-
 def route(epoch: int, *shares: tuple[int, int]) -> Route:
     """Return a route of (version, weight)."""
-    arms = tuple(
-        Arm(
-            arm="champion" if index == 0 else f"arm{index}",
-            model="m",
-            version=version,
-            digest=digest_of_version(version),
-            application=application_name("m", version, digest_of_version(version)),
-            weight=weight,
-            signature=SIGNATURE.to_json(),
-        )
-        for index, (version, weight) in enumerate(shares)
-    )
     return Route(
         endpoint=ENDPOINT,
         epoch=epoch,
         promotion=epoch,
         result_schema=json.dumps(RESULT_SCHEMA),
         result_schema_id=RESULT_SCHEMA_ID,
-        arms=arms,
+        arms=route_arms(shares, SIGNATURE),
         at=START,
     )
 
@@ -137,7 +120,7 @@ class Versions:
         current()
         if self._loop.chance.random() < self.fails:
             raise ModelDied("a replica died") if self._loop.chance.random() < 0.3 else Transient("no replica")
-        return digest_of_version(version), np.floor(matrix[:, :1]) + version / 1000
+        return version_digest(version), np.floor(matrix[:, :1]) + version / 1000
 
 
 @dataclass

@@ -24,8 +24,7 @@ USES: Final = ("postgres",)
 
 async def build(host: Host) -> Service:
     """Put the monitor together."""
-    memory.keep_freed()
-    memory.spare_what_is_there()
+    memory.settle()
     assert host.pool is not None
     settings: Settings = host.settings
     store = Store(host.pool, settings.window_milliseconds)

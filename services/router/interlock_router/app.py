@@ -24,8 +24,7 @@ USES: tuple[str, ...] = ()
 
 async def build(host: Host) -> Service:
     """Put the router together."""
-    memory.keep_freed()
-    memory.spare_what_is_there()
+    memory.settle()
     settings: Settings = host.settings
     routes = Routes()
     follower = RouteFollower(settings, routes, host.stopping)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from interlock.codec.columns import Columns, decode
+from interlock.codec.columns import Columns, decode, is_text
 from interlock.codec.framing import HEADER_BYTES, unframe
 from interlock.codec.plan import Plan
 from interlock.codec.ragged import Ragged
@@ -131,8 +131,8 @@ class Batch:
         The matrix is float64 (rows, inputs); beside it the rows that it holds, and a rejection for each row that
         lacks a feature that the version cannot do without.
         """
-        if (at_once := self._matrix_at_once(signature, rows)) is not None:
-            return at_once, rows, {}
+        if (as_it_lies := self._block(signature, rows)) is not None:
+            return as_it_lies, rows, {}
         whole = np.full((len(self.records), len(signature.inputs)), np.nan)
         if signature.online:
             places = [index for index, each in enumerate(signature.inputs) if each.online]
@@ -156,14 +156,17 @@ class Batch:
             rows = np.array([row for row in rows.tolist() if row not in lacking], dtype=np.intp)
         return (whole if rows.size == len(self.records) else whole[rows]), rows, lacking
 
-    def _matrix_at_once(self, signature: Signature, rows: Rows) -> Matrix | None:
-        """Return the features of all requests where the one schema has them as they are wanted and none is missing."""
-        if len(self.groups) != 1 or rows.size != len(self.records) or signature.online:
+    def _block(self, signature: Signature, rows: Rows) -> Matrix | None:
+        """Return the features of the rows where the one schema has them as they are wanted and none is missing."""
+        if len(self.groups) != 1 or self.groups[0].rows.size != len(self.records) or signature.online:
             return None
         if any(each.categories is not None for each in signature.inputs):
             return None
-        found = self.groups[0].columns.matrix(tuple(each.name for each in signature.inputs))
-        return None if found is None or np.isnan(found).any() else found
+        whole = self.groups[0].columns.matrix(tuple(each.name for each in signature.inputs))
+        if whole is None:
+            return None
+        found = whole if rows.size == len(self.records) else whole[rows]
+        return None if np.isnan(found).any() else found
 
 
 async def read(records: Sequence[Request], next_offset: int, plans: Plans, request_bytes_max: int) -> Batch:
@@ -176,7 +179,7 @@ async def read(records: Sequence[Request], next_offset: int, plans: Plans, reque
         requested_at=np.zeros(count, dtype=np.int64),
         schema_ids=np.zeros(count, dtype=np.int64),
     )
-    batch.requested_at[:] = batch.timestamps
+    batch.requested_at = batch.timestamps.copy()  # until the requests say otherwise
     for frame, rows in _by_frame(batch, request_bytes_max).items():
         await _read_frame(batch, frame, np.array(rows, dtype=np.intp), plans)
     return batch
@@ -238,18 +241,10 @@ def _take_envelope(batch: Batch, rows: Rows, columns: Columns) -> None:
     elif (texts := columns.texts("request_id")) is not None:
         request_ids = list(batch.request_ids)
         for row, text in zip(rows.tolist(), texts, strict=True):
-            if text is not None and (not columns.faults or _is_text(text)):
+            if text is not None and (not columns.faults or is_text(text)):
                 request_ids[row] = text
         batch.request_ids = request_ids
     times = columns.longs("requested_at")
     if times is not None:
         faultless = ~columns.faults.mask
         batch.requested_at[rows[faultless]] = times[faultless]
-
-
-def _is_text(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -101,20 +101,19 @@ class Lanes:
             )
         log.info("lanes.assigned", partitions=[f"{each.topic}/{each.partition}" for each in sorted(assigned)])
 
-    async def _known(self) -> None:
+    def _joined(self) -> Member:
         if self._member is None:
             raise Transient("the router is not in its group")
-        await self._member.known(self._settings.transaction_seconds_max)
+        return self._member
+
+    async def _known(self) -> None:
+        await self._joined().known(self._settings.transaction_seconds_max)
 
     async def _committed(self, partition: TopicPartition) -> int | None:
-        if self._member is None:
-            raise Transient("the router is not in its group")
-        return await self._member.committed(partition, self._settings.transaction_seconds_max)
+        return await self._joined().committed(partition, self._settings.transaction_seconds_max)
 
     async def _commit(self, partition: TopicPartition, offset: int) -> None:
-        if self._member is None:
-            raise Transient("the router is not in its group")
-        await self._member.commit(partition, offset, self._settings.transaction_seconds_max)
+        await self._joined().commit(partition, offset, self._settings.transaction_seconds_max)
 
     def _raise_bugs(self) -> None:
         """Raise what a lane raised that ended although nobody stopped it: it was not written for what it met.

@@ -79,9 +79,9 @@ def batches_answered(
         rows=len(values),
         rejected=len(scored.rejected),
         epoch=scored.table.epoch,
-        results_root=batches.root_of(batches.Joined(values.lengths, values.content)),
+        results_root=batches.results_root(values),
         leaf_rows=batches.LEAF_ROWS,
-        requests_digest=batches.root_of(_requests(batch)),
+        requests_digest=batches.requests_digest(_requests(batch)),
         versions=tuple(
             AnsweredBy(
                 arm=arm.name,
@@ -97,10 +97,9 @@ def batches_answered(
     return [_record(answered, traceparent)]
 
 
-def _requests(batch: Batch) -> batches.Joined:
+def _requests(batch: Batch) -> Ragged | list[bytes | None]:
     """Return the requests' values, as they were joined to be read, where none is missing."""
-    contents = batch.contents
-    return batches.Joined.of(batch.values) if contents is None else batches.Joined(contents.lengths, contents.content)
+    return batch.values if batch.contents is None else batch.contents
 
 
 def _by_arm(answers: Sequence[Answer]) -> list[tuple[Arm, list[Answer]]]:

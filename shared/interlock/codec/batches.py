@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interlock import merkle
+from interlock.codec.ragged import Ragged
 from interlock.ids import digest_text
 
 LEAF_ROWS = 64
@@ -36,8 +37,10 @@ class Joined:
     content: bytes | memoryview
 
     @classmethod
-    def of(cls, values: Sequence[bytes | None]) -> Joined:
-        """Join values."""
+    def of(cls, values: Sequence[bytes | None] | Ragged) -> Joined:
+        """Join values; those of a column lie joined already."""
+        if isinstance(values, Ragged):
+            return cls(values.lengths, values.content)
         try:
             lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))  # type: ignore[arg-type]  # see below
         except TypeError:  # there is a None, as seldom happens
@@ -46,17 +49,17 @@ class Joined:
         return cls(lengths, b"".join(values))  # type: ignore[arg-type]  # all of them have a length
 
 
-def results_root(values: Sequence[bytes], leaf_rows: int = LEAF_ROWS) -> str:
+def results_root(values: Sequence[bytes] | Ragged, leaf_rows: int = LEAF_ROWS) -> str:
     """Return `sha256:` and the RFC 6962 root over a batch's framed results, in the order of their offsets."""
-    return root_of(Joined.of(values), leaf_rows)
+    return _root(Joined.of(values), leaf_rows)
 
 
-def requests_digest(values: Sequence[bytes | None], leaf_rows: int = LEAF_ROWS) -> str:
+def requests_digest(values: Sequence[bytes | None] | Ragged, leaf_rows: int = LEAF_ROWS) -> str:
     """Return the same over the values of a batch's requests, of which some may be missing."""
-    return root_of(Joined.of(values), leaf_rows)
+    return _root(Joined.of(values), leaf_rows)
 
 
-def root_of(joined: Joined, leaf_rows: int = LEAF_ROWS) -> str:
+def _root(joined: Joined, leaf_rows: int = LEAF_ROWS) -> str:
     """Return the same over values that are joined already."""
     return digest_text(merkle.root(_leaf_hashes(joined, leaf_rows)))
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from interlock.codec import varints
 from interlock.codec.plan import Kind, Plan, Step
-from interlock.codec.ragged import Ragged
+from interlock.codec.ragged import Ragged, windows
 from interlock.codec.rowwise import Faults, read_rows
 from interlock.codec.varints import Bytes, Longs
 from interlock.errors import Reason
@@ -221,27 +221,23 @@ class _Reader:
         """
         null_byte, value_byte = (0, 2) if step.null_branch == 0 else (2, 0)
         position, limit = self.position[rows], self.limit[rows]
-        windows = self._overlapping(8)
+        at_every_byte = windows(self.buffer, 8)
         impossible = np.zeros(rows.size, dtype=np.bool_)
         for index in range(len(step.names)):
             branch = self.buffer[position]
             is_null = branch == null_byte
             impossible |= ~is_null & (branch != value_byte) & (position < limit)
-            numbers[rows, index] = windows[position + 1].view("<f8")
+            numbers[rows, index] = at_every_byte[position + 1].view("<f8")
             null[rows, index] = is_null
             position += np.where(is_null, 1, 9)
         self._fail(rows[impossible], Reason.MALFORMED, step.names[0])
         self._move(rows[~impossible], position[~impossible], step.names[-1])
 
-    def _overlapping(self, width: int) -> npt.NDArray[Any]:
-        """See the buffer as all its stretches of `width` bytes, one beginning at every byte."""
-        return np.ndarray((self.buffer.size - width + 1,), dtype=f"V{width}", buffer=self.buffer, strides=(1,))
-
     def _windows(self, rows: Rows, width: int) -> tuple[Bytes, npt.NDArray[np.bool_]]:
         """Copy `width` bytes from each cursor, and say where they lie inside the record."""
         start = self.position[rows]
         inside = start + width <= self.limit[rows]
-        return self._overlapping(width)[start].view(np.uint8).reshape(-1, width), inside
+        return windows(self.buffer, width)[start].view(np.uint8).reshape(-1, width), inside
 
     def _value(self, step: Step, rows: Rows) -> Column:
         where = step.names[0]
@@ -307,7 +303,7 @@ class _Reader:
         """Return the rows whose text is no UTF-8."""
         if bytes(spans.content).isascii():
             return rows[:0]
-        found = [row for row, text in zip(rows.tolist(), spans, strict=True) if not _is_text(text)]
+        found = [row for row, text in zip(rows.tolist(), spans, strict=True) if not is_text(text)]
         return np.array(found, dtype=np.intp)
 
     def _spread(self, rows: Rows, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -319,7 +315,8 @@ class _Reader:
         return spread
 
 
-def _is_text(cell: bytes) -> bool:
+def is_text(cell: bytes) -> bool:
+    """Say whether bytes are UTF-8."""
     try:
         cell.decode()
     except UnicodeDecodeError:

@@ -62,9 +62,9 @@ class Ragged:
         return self.buffer[start : start + int(self.lengths[row])].tobytes()
 
     def __iter__(self) -> Iterator[bytes]:
-        content = self.buffer.data
-        for start, end in zip(self.starts.tolist(), (self.starts + self.lengths).tolist(), strict=True):
-            yield content[start:end].tobytes()
+        content = bytes(self.content)
+        for start, end in pairwise([0, *np.cumsum(self.lengths).tolist()]):
+            yield content[start:end]
 
     def some(self, rows: npt.NDArray[np.intp] | slice) -> Ragged:
         """Return some of the strings; nothing is copied."""
@@ -100,7 +100,7 @@ def weave(parts: Sequence[Part], count: int) -> Ragged:
     for part in parts:
         if isinstance(part, bytes):
             if part:
-                _windows(out, len(part))[position] = np.frombuffer(part, dtype=f"V{len(part)}")[0]
+                windows(out, len(part))[position] = np.frombuffer(part, dtype=f"V{len(part)}")[0]
             length: int | Longs = len(part)
             rest -= length
         else:
@@ -132,15 +132,15 @@ def _copy_as_wide(part: Ragged, out: Bytes, position: Longs, width: int) -> None
         return
     at_once = part.starts + width <= part.buffer.size if width <= WIDTH_MAX else np.zeros(len(part), dtype=np.bool_)
     if at_once.all():
-        _windows(out, width)[position] = _windows(part.buffer, width)[part.starts]
+        windows(out, width)[position] = windows(part.buffer, width)[part.starts]
         return
     if at_once.any():
-        _windows(out, width)[position[at_once]] = _windows(part.buffer, width)[part.starts[at_once]]
+        windows(out, width)[position[at_once]] = windows(part.buffer, width)[part.starts[at_once]]
     for row in np.flatnonzero(~at_once).tolist():
         start, to, length = int(part.starts[row]), int(position[row]), int(part.lengths[row])
         out[to : to + length] = part.buffer[start : start + length]
 
 
-def _windows(buffer: Bytes, width: int) -> npt.NDArray[np.void]:
+def windows(buffer: Bytes, width: int) -> npt.NDArray[np.void]:
     """See a buffer as all its stretches of `width` bytes, one beginning at every byte."""
     return np.ndarray((buffer.size - width + 1,), dtype=f"V{width}", buffer=buffer, strides=(1,))

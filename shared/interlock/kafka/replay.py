@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError
 
 from interlock.errors import Transient
 from interlock.kafka import connection
-from interlock.kafka.transaction import Doubtful, Fenced, PartitionTransactions
+from interlock.kafka.transaction import PartitionTransactions
 from interlock.settings import PlatformSettings
 
 REPLAY_OF: Final = "interlock-replay-of"
@@ -62,20 +62,14 @@ class ReplayTransactions(PartitionTransactions):
 
         `timestamp` (milliseconds) stamps every record. Raises Fenced where another replay appeared, else Doubtful.
         """
-        producer = self._running()
-        try:
-            async with asyncio.timeout(self._seconds_max):
-                await producer.begin_transaction()
-                await self._fill(producer, _packed(producer, records, timestamp), next_offset)
-                await producer.commit_transaction()
-        except (ProducerFenced, InvalidProducerEpoch) as error:
-            raise Fenced(f"{self.transactional_id} has another owner") from error
-        except (KafkaError, IllegalOperation, TimeoutError, OSError) as error:
-            raise Doubtful(f"a transaction of {self.transactional_id} is in doubt: {error}") from error
+        await self._commit(_packed(self._running(), records, timestamp), next_offset)
 
 
 def _packed(producer: AIOKafkaProducer, records: Sequence[Again], timestamp: int) -> list[tuple[str, Any]]:
-    """Pack records into as few batches as fit, in order; a record larger than a batch gets one of its own."""
+    """Pack records into as few batches as fit, in order; a record larger than a batch gets one of its own.
+
+    By the driver, record by record: a dead letter may have had no value, which `prepared` has no columns for.
+    """
     found: list[tuple[str, Any]] = []
     for each in records:
         content = {"timestamp": timestamp, "key": each.key, "value": each.value, "headers": each.marked()}

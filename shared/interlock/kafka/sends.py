@@ -11,10 +11,9 @@ from aiokafka.structs import TopicPartition
 
 from interlock.errors import Transient
 from interlock.kafka.closing import closed
-from interlock.kafka.prepared import prepared
 from interlock.kafka.produce import WholeSender
 from interlock.kafka.producer import make_producer
-from interlock.kafka.transaction import Outgoing, see_topics
+from interlock.kafka.transaction import Outgoing, packed, see_topics
 from interlock.settings import PlatformSettings
 
 Position = Callable[[TopicPartition, int], Awaitable[None]]
@@ -60,11 +59,7 @@ class PartitionSends:
         producer, partition = self._producer, self._source.partition
         if producer is None:
             raise Transient(f"the producer for {self._source} was discarded")
-        batches = [
-            (each.topic, batch)
-            for each in outgoing
-            for batch in prepared(each.records, timestamp, self._batch_bytes_max, transactional=False)
-        ]
+        batches = packed(outgoing, timestamp, self._batch_bytes_max, transactional=False)
         try:
             async with asyncio.timeout(self._seconds_max):
                 sent = [await producer.send_batch(batch, topic, partition=partition) for topic, batch in batches]

@@ -58,6 +58,17 @@ class Outgoing:
     records: Sequence[Record] | Rows
 
 
+def packed(
+    outgoing: Sequence[Outgoing], timestamp: int, bytes_max: int, *, transactional: bool = True
+) -> list[tuple[str, Prepared]]:
+    """Return the record batches to be written, each with its topic; `timestamp` (milliseconds) stamps every record."""
+    return [
+        (each.topic, batch)
+        for each in outgoing
+        for batch in prepared(each.records, timestamp, bytes_max, transactional=transactional)
+    ]
+
+
 class Committed(Protocol):
     """Where the committed offsets of the group are read."""
 
@@ -119,12 +130,11 @@ class PartitionTransactions:
 
         `timestamp` (milliseconds) stamps every record. Raises Fenced where another owner appeared, else Doubtful.
         """
+        await self._commit(packed(outgoing, timestamp, self._batch_bytes_max), next_offset)
+
+    async def _commit(self, batches: Sequence[tuple[str, Any]], next_offset: int) -> None:
+        """Write record batches, the driver's or prepared ones, and the offset in one transaction."""
         producer = self._running()
-        batches = [
-            (each.topic, batch)
-            for each in outgoing
-            for batch in prepared(each.records, timestamp, self._batch_bytes_max)
-        ]
         try:
             async with asyncio.timeout(self._seconds_max):
                 await producer.begin_transaction()
@@ -174,7 +184,7 @@ class PartitionTransactions:
         await (producer.commit_transaction() if before is Decision.COMMIT else producer.abort_transaction())
         await settled(producer)
 
-    async def _fill(self, producer: AIOKafkaProducer, batches: list[tuple[str, Prepared]], next_offset: int) -> None:
+    async def _fill(self, producer: AIOKafkaProducer, batches: Sequence[tuple[str, Any]], next_offset: int) -> None:
         """Send all batches and the offset, and wait until each is acknowledged.
 
         A failed batch must surface here: the driver's own commit waits for batches but does not look at their errors.

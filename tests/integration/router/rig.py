@@ -51,6 +51,22 @@ def version_digest(version: int) -> str:
     return digest_of(f"version {version}".encode())
 
 
+def route_arms(shares: Sequence[tuple[int, int]], signature: Signature) -> tuple[Arm, ...]:
+    """Return the arms of a route of (version, weight), the first of them the champion."""
+    return tuple(
+        Arm(
+            arm="champion" if index == 0 else f"arm{index}",
+            model="m",
+            version=version,
+            digest=version_digest(version),
+            application=application_name("m", version, version_digest(version)),
+            weight=weight,
+            signature=signature.to_json(),
+        )
+        for index, (version, weight) in enumerate(shares)
+    )
+
+
 async def sums(matrix: Matrix, version: int) -> Matrix:
     """Answer with the first feature in whole numbers and the version in the low digits, so that a wrong label shows."""
     return np.floor(matrix[:, :1]) + version / 1000
@@ -155,18 +171,7 @@ class Rig:
         """Publish nothing, but make a route of (version, weight) with the next epoch, and let the router have it."""
         self.epoch += 1
         signature = signature or self.signature
-        arms = tuple(
-            Arm(
-                arm="champion" if index == 0 else f"arm{index}",
-                model="m",
-                version=version,
-                digest=version_digest(version),
-                application=application_name("m", version, version_digest(version)),
-                weight=weight,
-                signature=signature.to_json(),
-            )
-            for index, (version, weight) in enumerate(versions)
-        )
+        arms = route_arms(versions, signature)
         route = Route(
             endpoint=self.endpoint,
             epoch=self.epoch,
