@@ -36,7 +36,7 @@ from interlock.kafka.consumer import ControlConsumer
 from interlock.kafka.producer import TransactionalPublisher
 from interlock.postgres import pool as postgres
 from interlock.postgres.outbox import Relay
-from interlock.settings import PlatformSettings
+from interlock.settings import PlatformSettings, tell_libraries
 
 ENTRY_POINTS = "interlock.services"
 EXIT_OK = 0
@@ -96,6 +96,7 @@ def run(name: str) -> int:
 def run_entry(entry: EntryPoint) -> int:
     """Run the service that an entry point names (`module:build`, with `Settings` in the same module); see `run`."""
     name = entry.name
+    tell_libraries()
     try:
         module = import_module(entry.module)
         settings = module.Settings()

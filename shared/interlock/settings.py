@@ -20,6 +20,20 @@ def given(variable: str) -> str | None:
     return file.read_text().strip() if file.is_file() else None
 
 
+LIBRARIES = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
+"""What libraries of a service read from the environment as they are imported.
+
+A service has one event loop: without this, every call to a version would go through a thread of Ray Serve's and back,
+and wait for the interpreter's lock each time (ADR 0014).
+"""
+
+
+def tell_libraries() -> None:
+    """Set what libraries read from the environment, where nobody has said otherwise."""
+    for variable, value in LIBRARIES.items():
+        os.environ.setdefault(variable, value)
+
+
 class PlatformSettings(BaseSettings):
     """The addresses and bounds that all services share; each service's own settings extend this."""
 

@@ -15,6 +15,7 @@ import fastavro
 from interlock.codec.framing import HEADER_BYTES
 from interlock.schemas import endpoint_topic
 from interlock.schemas.topics import ENDPOINT_RESULTS
+from interlock.settings import LIBRARIES
 from tests.bench import work
 from tests.bench.rounds import Contender
 from tests.bench.topics import Kafka
@@ -81,7 +82,7 @@ def lanes(
         name,
         guarantee,
         command,
-        environment=os.environ | dict(environment),
+        environment=LIBRARIES | os.environ | dict(environment),
         results=endpoint_topic(ENDPOINT_RESULTS, endpoint),
         score=score_reader(work.INTERLOCK_RESULT_SCHEMA),
     )

@@ -18,6 +18,21 @@ _ONE = np.uint64(1)
 _LOW = np.uint64(0x7F)
 _SEVEN = np.uint8(0x7F)
 _GOES_ON = np.uint8(0x80)
+_SPREAD_BYTES_MAX = 8
+_HALVES = tuple(
+    (np.uint64(low), np.uint64(high), np.uint64(shift))
+    for low, high, shift in (
+        (0x0000_0000_0FFF_FFFF, 0x00FF_FFFF_F000_0000, 4),
+        (0x0000_3FFF_0000_3FFF, 0x0FFF_C000_0FFF_C000, 2),
+        (0x007F_007F_007F_007F, 0x3F80_3F80_3F80_3F80, 1),
+    )
+)
+_MARKS = np.array([int.from_bytes(b"\x80" * (length - 1), "little") for length in range(1, 9)], dtype="<u8")[
+    [0, *range(8)]
+]
+"""By length, the bits that say that an integer goes on."""
+_SHORT = np.array([raw if raw < 0x80 else raw & 0x7F | 0x80 | raw >> 7 << 8 for raw in range(1 << 14)], dtype="<u2")
+"""What integers of one or two bytes are written as."""
 
 
 def read(buffer: Bytes, position: Longs) -> tuple[Longs, Longs, Flags]:
@@ -70,24 +85,37 @@ def _read_together(
 
 
 def write(values: Longs) -> tuple[Bytes, Longs]:
-    """Write many integers: a table of bytes, as wide as the longest takes, and how many of each row count."""
+    """Write many integers: a table of bytes, at least as wide as the longest takes, and how many of each row count."""
     raw = ((values << 1) ^ (values >> 63)).view(np.uint64)
-    width = _bytes(int(raw.max(initial=0)))
-    certain = _bytes(int(raw.min(initial=int(raw.max(initial=0)))))
+    highest = int(raw.max(initial=0))
+    if highest < _GOES_ON:
+        return raw.astype(np.uint8)[:, None], np.ones(values.size, dtype=np.int64)
+    if highest < _SHORT.size:
+        return _SHORT.take(raw.view(np.int64)).view(np.uint8).reshape(-1, 2), 1 + (raw >= _GOES_ON)
+    width, certain = _bytes(highest), _bytes(int(raw.min()))
     length = np.full(values.size, certain, dtype=np.int64)
     for column in range(certain, width):
         length += raw >= np.uint64(1 << 7 * column)
-    table = np.empty((values.size, width), dtype=np.uint8)
+    if width > _SPREAD_BYTES_MAX:
+        return _write_by_column(raw, length, width), length
+    marks = _MARKS[certain] if certain == width else _MARKS[length]
+    return (_spread(raw) | marks).view(np.uint8).reshape(-1, _SPREAD_BYTES_MAX), length
+
+
+def _spread(raw: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Put each seven bits of 56 into a byte of their own: halves first, then quarters, then eighths."""
+    for low, high, shift in _HALVES:
+        raw = (raw & low) | ((raw & high) << shift)
+    return raw
+
+
+def _write_by_column(raw: npt.NDArray[np.uint64], length: Longs, width: int) -> Bytes:
+    """Write integers of any size, byte by byte."""
+    table = np.empty((raw.size, width), dtype=np.uint8)
     for column in range(width):
-        cell = (raw >> np.uint64(7 * column)).astype(np.uint8)
-        if column < certain - 1:
-            cell |= _GOES_ON
-        else:
-            cell &= _SEVEN
-            if column < width - 1:
-                cell[length > column + 1] |= _GOES_ON
-        table[:, column] = cell
-    return table, length
+        table[:, column] = (raw >> np.uint64(7 * column)).astype(np.uint8) & _SEVEN
+        table[length > column + 1, column] |= _GOES_ON
+    return table
 
 
 def _bytes(raw: int) -> int:

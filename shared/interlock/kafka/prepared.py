@@ -8,13 +8,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final
 
 import google_crc32c as crc32c
 import numpy as np
 
 from interlock.codec import varints
-from interlock.codec.ragged import Part, Ragged, weave
+from interlock.codec.ragged import FEW, Part, Ragged, weave
 from interlock.codec.varints import Bytes, Longs
 
 _BEFORE: Final = struct.Struct(">qiibI")
@@ -145,27 +146,38 @@ def prepared(
 
 def _written(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> Pieces:
     """Write records one behind the other; `told` are the keys' lengths, or -1."""
+    large = int(values.lengths.min()) >= LARGE_VALUE_BYTES
+    if large or told.size <= FEW:
+        pieces = _one_by_one(told, keys, values, headers)
+        return Pieces([np.frombuffer(each, np.uint8) for each in pieces] if large else [b"".join(pieces)])
     count = told.size
     offsets, key_lengths = varints.write(np.arange(count)), varints.write(told)
     value_lengths = varints.write(values.lengths)
     after = headers.lengths if isinstance(headers, Ragged) else len(headers)
     lengths = offsets[1] + key_lengths[1] + keys.lengths + value_lengths[1] + values.lengths + after
-    before: list[Part] = [
+    parts: list[Part] = [
         Ragged.integers(lengths + len(_NOTHING_BEFORE)),
         _NOTHING_BEFORE,
         Ragged.table(*offsets),
         Ragged.table(*key_lengths),
         keys,
         Ragged.table(*value_lengths),
+        values,
+        headers,
     ]
-    if int(values.lengths.min()) < LARGE_VALUE_BYTES:
-        return Pieces([_whole(weave([*before, values, headers], count))])
-    pieces: list[Piece] = []
-    for row, head in enumerate(weave(before, count)):
-        start = int(values.starts[row])
-        value = values.buffer[start : start + int(values.lengths[row])]
-        pieces += [head, value, headers if isinstance(headers, bytes) else headers[row]]
-    return Pieces(pieces)
+    return Pieces([_whole(weave(parts, count))])
+
+
+def _one_by_one(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> Iterator[bytes | memoryview]:
+    """Write records of which there are few, or whose values are so large that a step for each costs nothing."""
+    ends: Iterator[bytes | memoryview] = repeat(headers, told.size) if isinstance(headers, bytes) else headers.cells()
+    rows = zip(told.tolist(), keys.cells(), values.cells(), ends, strict=True)
+    for number, (key_length, key, value, end) in enumerate(rows):
+        numbers = varints.encode(number), varints.encode(key_length), key, varints.encode(len(value))
+        head = _NOTHING_BEFORE + b"".join(numbers)
+        yield varints.encode(len(head) + len(value) + len(end)) + head
+        yield value
+        yield end
 
 
 def _whole(woven: Ragged) -> Piece:

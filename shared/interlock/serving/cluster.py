@@ -13,22 +13,24 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import ray
+from grpc.aio import AioRpcError
 from ray import serve
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError, UnserializableException
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from interlock import semconv, telemetry
 from interlock.errors import Transient
-from interlock.serving.failures import ModelDied, ModelRaised, ModelTimedOut
+from interlock.serving.failures import DETAIL_CHARACTERS_MAX, ModelDied, ModelRaised, ModelTimedOut, first_line, raised
 from interlock.signature import Matrix
 
 CONNECT_SECONDS_MAX: Final = 30.0
 CONTROL_SECONDS_MAX: Final = 30.0
 PROBE_SECONDS_MAX: Final = 2.0
 HANDLES_MAX: Final = 64
-DETAIL_CHARACTERS_MAX: Final = 2000
+IN_CALL_BYTES_MAX: Final = 768 * 1024
+"""A matrix of at most so many bytes goes to the replica within the call, which is half the work (ADR 0014)."""
 NAMESPACE: Final = "serve"
 T = TypeVar("T")
 
@@ -104,7 +106,7 @@ def _connect(address: str) -> None:
                 logging_level=logging.ERROR,
             )
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-            raise Transient(f"the Ray cluster at {address} is away: {_first_line(error)}") from error
+            raise Transient(f"the Ray cluster at {address} is away: {first_line(error)}") from error
 
 
 def _node_lives() -> bool:
@@ -187,7 +189,7 @@ class Handles:
     def __init__(self, address: str, handles_max: int = HANDLES_MAX) -> None:
         self._address = address
         self._handles_max = handles_max
-        self._handles: OrderedDict[str, DeploymentHandle[Any]] = OrderedDict()
+        self._handles: OrderedDict[str, _Ways] = OrderedDict()
         self._getting = asyncio.Lock()
 
     async def call(self, name: str, matrix: Matrix, seconds_max: float) -> tuple[str, Matrix]:
@@ -198,7 +200,7 @@ class Handles:
         is away or no replica took the call within `seconds_max`; ModelTimedOut, ModelRaised and ModelDied as they
         say.
         """
-        handle = await self._handle(name)
+        handle = (await self._ways(name)).of(matrix)
         title, attributes = semconv.call(name)
         with telemetry.inner(title, "client", **attributes, **{semconv.ROWS: len(matrix)}):
             # The trace goes along only where it is recorded, so that a call has an argument more one time in a hundred.
@@ -215,54 +217,66 @@ class Handles:
             raise Transient(f"application {name} did not answer within {seconds_max:g} s") from None
         except RayTaskError as error:
             raise _from_task(error) from error
-        except UnserializableException as error:
-            raise ModelRaised("the model raised an error that cannot leave its process") from error
         except ActorUnavailableError as error:
             self.forget(name)
             raise ModelDied(f"a replica of {name} became unavailable during the call") from error
         except RayActorError as error:
             self.forget(name)
             raise ModelDied(f"a replica of {name} died during the call") from error
-        except (RayServeException, RayError) as error:
+        except (RayServeException, RayError, AioRpcError) as error:
             self.forget(name)
-            raise Transient(f"application {name} is away: {_first_line(error)}") from error
+            raise Transient(f"application {name} is away: {first_line(error)}") from error
         return digest, outputs
 
     def forget(self, name: str) -> None:
         """Drop the cached handle of an application: the next call looks first whether the cluster is the same."""
         self._handles.pop(name, None)
 
-    async def _handle(self, name: str) -> DeploymentHandle[Any]:
-        handle = self._handles.get(name)
-        if handle is not None and ray.is_initialized():
-            return handle
+    async def _ways(self, name: str) -> _Ways:
+        ways = self._handles.get(name)
+        if ways is not None and ray.is_initialized():
+            return ways
         async with self._getting:
             if not ray.is_initialized():
                 self._handles.clear()
             await connect(self._address)
-            handle = await _in_thread(_get_handle, name, seconds=CONTROL_SECONDS_MAX)
-            self._handles[name] = handle
+            ways = _Ways.to(await _in_thread(_get_handle, name, seconds=CONTROL_SECONDS_MAX))
+            self._handles[name] = ways
             while len(self._handles) > self._handles_max:
                 self._handles.popitem(last=False)
-            return handle
+            return ways
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """The two ways to one application: the matrix in the call itself, or through the shared memory of the node."""
+
+    in_call: DeploymentHandle[Any]
+    in_memory: DeploymentHandle[Any]
+
+    @classmethod
+    def to(cls, handle: DeploymentHandle[Any]) -> _Ways:
+        """Make the ways; to be called in the event loop that the calls come from. Raises Transient."""
+        try:
+            return cls(handle.options(_by_reference=False), handle)
+        except (RayServeException, RayError) as error:
+            raise Transient(f"Ray is away: {first_line(error)}") from error
+
+    def of(self, matrix: Matrix) -> DeploymentHandle[Any]:
+        """Return the cheaper way for a matrix."""
+        return self.in_call if matrix.nbytes <= IN_CALL_BYTES_MAX else self.in_memory
 
 
 def _get_handle(name: str) -> DeploymentHandle[Any]:
     try:
         return serve.get_app_handle(name)
     except RayServeException as error:
-        raise Transient(f"application {name} is not there: {_first_line(error)}") from error
+        raise Transient(f"application {name} is not there: {first_line(error)}") from error
 
 
 def _from_task(error: RayTaskError) -> ModelRaised | ModelTimedOut:
     cause = error.cause
-    if isinstance(cause, ModelTimedOut):
-        return ModelTimedOut(cause.detail)
-    return ModelRaised(f"{type(cause).__name__}: {_first_line(cause)}"[:DETAIL_CHARACTERS_MAX])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return cause if isinstance(cause, (ModelRaised, ModelTimedOut)) else raised(cause)
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any, seconds: float) -> T:
@@ -276,7 +290,7 @@ async def _in_thread(function: Callable[..., T], *arguments: Any, seconds: float
         raise Transient(f"Ray did not answer within {seconds:g} s")
     error = call.exception()
     if error is not None and _means_away(error):
-        raise Transient(f"Ray is away: {_first_line(error)}") from error
+        raise Transient(f"Ray is away: {first_line(error)}") from error
     return call.result()
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from interlock.errors import InterlockError
+
+DETAIL_CHARACTERS_MAX: Final = 2000
+_LINE_CHARACTERS_MAX: Final = 300
 
 
 class ModelRaised(InterlockError):
@@ -15,3 +20,16 @@ class ModelTimedOut(InterlockError):
 
 class ModelDied(InterlockError):
     """The replica died while it had the call: the rows may have killed it, or something else may have."""
+
+
+def raised(error: BaseException) -> ModelRaised:
+    """Return what callers are told of a model's own error: its type and first line.
+
+    The error itself never leaves the replica: its class may be unknown elsewhere, or not fit to be sent.
+    """
+    return ModelRaised(f"{type(error).__name__}: {first_line(error)}"[:DETAIL_CHARACTERS_MAX])
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:_LINE_CHARACTERS_MAX]

@@ -15,7 +15,7 @@ from interlock.errors import Refusal
 from interlock.ids import version_digest
 from interlock.manifest import Manifest
 from interlock.serving import runtime
-from interlock.serving.failures import ModelTimedOut
+from interlock.serving.failures import ModelTimedOut, raised
 from interlock.serving.traces import ReplicaTraces
 from interlock.signature import Matrix
 
@@ -63,7 +63,7 @@ class Replica:
         """Score float64 (rows, inputs); return the digest of what is loaded and float64 (rows, outputs).
 
         A `traceparent` is the trace to go on with. Raises ModelTimedOut when the model takes longer than
-        `call_seconds_max`, and what the model raises.
+        `call_seconds_max`, and ModelRaised for whatever the model raises.
         """
         with self._traces.span(traceparent, len(matrix)):
             return await self._answer(matrix)
@@ -86,6 +86,8 @@ class Replica:
         signal.setitimer(signal.ITIMER_REAL, self._call_seconds_max + _LAST_WORDS_SECONDS)
         try:
             return self._model.score(matrix)
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            raise raised(error) from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -21,7 +21,7 @@ def narrow(address: str) -> str:
 
 def listen_on_loopback_only() -> None:
     """Make every asynchronous gRPC server of this process open its insecure ports on 127.0.0.1."""
-    from grpc.aio import _server  # type: ignore[import-untyped]  # grpc ships no types
+    from grpc.aio import _server
 
     original = _server.Server.add_insecure_port
 

@@ -21,7 +21,7 @@ from interlock.embedded.services import token
 
 STEP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.2
-TOKEN_SECONDS = 600
+TOKEN_SECONDS = 3600
 
 
 @dataclass

@@ -21,6 +21,9 @@ from tests.integration.serving import graphs
 
 UP_SECONDS_MAX = 60.0
 CALL_SECONDS_MAX = 1.0
+BOTH_WAYS = pytest.mark.parametrize(
+    "in_call_bytes_max", [cluster.IN_CALL_BYTES_MAX, 0], ids=["in the call", "through memory"], indirect=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +80,25 @@ async def _deployed(
     return digest, Manifest.parse(text)
 
 
+@pytest.fixture
+def in_call_bytes_max(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Send matrices of at most so many bytes within the call."""
+    monkeypatch.setattr(cluster, "IN_CALL_BYTES_MAX", request.param)
+    return int(request.param)
+
+
 async def test_scores_and_echoes_the_digest_of_what_it_loaded(
     address: str, control: cluster.ServeControl, tmp_path: Path
 ) -> None:
-    """A deployed version answers as the artifact does, with the digest computed from its own bytes."""
+    """A deployed version answers as the artifact does, with the digest computed from its own bytes, either way."""
     digest, manifest = await _deployed(control, tmp_path, "sound", graphs.linear([2.0, -1.0], 0.5), ["a", "b"])
-    matrix = np.random.default_rng(1).normal(size=(700, 2))
-    echoed, outputs = await cluster.Handles(address).call("sound", matrix, 10)
-    assert echoed == digest
-    assert runtime.problem_of(outputs, 700, manifest.signature) is None
-    np.testing.assert_allclose(outputs[:, 0], matrix @ [2.0, -1.0] + 0.5, rtol=1e-5, atol=1e-6)
+    handles = cluster.Handles(address)
+    for rows in (1, 700, cluster.IN_CALL_BYTES_MAX // 16, cluster.IN_CALL_BYTES_MAX // 16 + 1):
+        matrix = np.random.default_rng(1).normal(size=(rows, 2))
+        echoed, outputs = await handles.call("sound", matrix, 10)
+        assert echoed == digest
+        assert runtime.problem_of(outputs, rows, manifest.signature) is None
+        np.testing.assert_allclose(outputs[:, 0], matrix @ [2.0, -1.0] + 0.5, rtol=1e-5, atol=1e-6)
 
 
 async def test_a_version_whose_bytes_are_others_never_runs(control: cluster.ServeControl, tmp_path: Path) -> None:
@@ -112,6 +124,8 @@ async def test_a_version_whose_bytes_are_others_never_runs(control: cluster.Serv
     pytest.fail(f"the mismatch was not reported: {state}")
 
 
+@BOTH_WAYS
+@pytest.mark.usefixtures("in_call_bytes_max")
 async def test_every_way_of_failing_is_told_apart_and_bounded(
     address: str, control: cluster.ServeControl, tmp_path: Path
 ) -> None:
@@ -154,6 +168,8 @@ async def _once_back(handles: cluster.Handles, name: str, matrix: np.ndarray) ->
     raise AssertionError(f"{name} did not come back: {last}")
 
 
+@BOTH_WAYS
+@pytest.mark.usefixtures("in_call_bytes_max")
 async def test_a_replica_killed_during_a_call_is_told_and_replaced(
     address: str, control: cluster.ServeControl, tmp_path: Path
 ) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.codec.ragged import Ragged
+from interlock.codec.ragged import FEW, Ragged
+from interlock.kafka import prepared as written_ahead
 from interlock.kafka.prepared import LARGE_VALUE_BYTES, Prepared, Record, Rows, prepared
 
 AT = 1_700_000_000_123
@@ -31,10 +34,11 @@ def written(batch: Prepared) -> bytes:
     return bytes(batch._build())
 
 
-@given(RECORDS)
-def test_the_bytes_are_the_drivers(records: list[Record]) -> None:
-    """With keys and without, headers on some records, checksum and producer included."""
-    [batch] = prepared(records, AT, 2**20)
+@given(RECORDS, st.sampled_from([0, FEW]))
+def test_the_bytes_are_the_drivers(records: list[Record], few: int) -> None:
+    """With keys and without, headers on some records, checksum and producer included; few records or not."""
+    with patch.object(written_ahead, "FEW", few):
+        [batch] = prepared(records, AT, 2**20)
     batch._set_producer_state(7, 3, 11)
     assert written(batch) == driver(records)
     assert batch.size() == len(driver(records))

@@ -34,7 +34,7 @@ def listen_on_loopback_only() -> None:
 
     It changes nothing of what is measured: calls from the same machine go over loopback either way.
     """
-    from grpc.aio import _server  # type: ignore[import-untyped]  # grpc ships no types
+    from grpc.aio import _server
 
     original = _server.Server.add_insecure_port
 
