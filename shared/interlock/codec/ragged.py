@@ -65,10 +65,12 @@ class Ragged:
         return self.buffer[start : start + int(self.lengths[row])].tobytes()
 
     def __iter__(self) -> Iterator[bytes]:
-        return map(bytes, self.cells())
+        content = bytes(self.content)
+        for start, end in pairwise([0, *np.cumsum(self.lengths).tolist()]):
+            yield content[start:end]
 
     def cells(self) -> Iterator[memoryview[int]]:
-        """Return the strings one by one where they lie."""
+        """Return the strings one by one where they lie: for few of them, sooner than joining them all."""
         buffer = self.buffer.data
         for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
             yield buffer[start : start + length]
