@@ -59,7 +59,8 @@ class _Looks:
         self._kafka = bench.kafka
         self._requests = requests
         self._begins = int(bench.kafka.ends(requests, work.PARTITIONS).sum())
-        self._group = bench.kafka.consumer(**{"group.id": group})
+        # Read committed, the broker would not say how far the group is while a transaction is open, as one always is.
+        self._group = bench.kafka.consumer(**{"group.id": group, "isolation.level": "read_uncommitted"})
         self._tidied_at = time.monotonic()
         self.at: list[float] = []
         self.answered: list[int] = []
