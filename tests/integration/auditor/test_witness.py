@@ -11,8 +11,11 @@ from interlock.kafka import chunks
 from interlock.schemas.events import CheckpointSigned, WitnessLost, WitnessReturned
 from interlock.schemas.topics import AUDIT_CHECKPOINTS
 from tests.integration.auditor.rig import Room, model_created
+from tests.integration.control.conftest import until
 
 pytestmark = pytest.mark.timeout(300)
+
+PUBLISHED_SECONDS_MAX = 30.0
 
 
 async def test_a_lost_witness_is_told_and_caught_up_when_back(room: Room) -> None:
@@ -30,7 +33,13 @@ async def test_a_lost_witness_is_told_and_caught_up_when_back(room: Room) -> Non
     room.witness.start()
     head = await room.until_state("witnessed", size=before + 500)
     assert head["witnessed_size"] == before + 500
-    said = (await _said(room))[seen:]
+    said: list[Any] = []
+
+    async def last_word() -> bool:
+        said[:] = (await _said(room))[seen:]  # the log's state is known before the event is on its topic
+        return any(isinstance(each, WitnessReturned) for each in said)
+
+    await until(last_word, PUBLISHED_SECONDS_MAX)
     told = [type(each).__name__ for each in said if not isinstance(each, CheckpointSigned)]
     assert told == ["WitnessLost", "WitnessReturned"]
     signed = [each for each in said if isinstance(each, CheckpointSigned)]

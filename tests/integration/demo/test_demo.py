@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -29,8 +29,17 @@ def test_the_demo_keeps_every_promise(tmp_path: Path) -> None:
     assert not _of(tmp_path)
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Undo what a shell does to a job in the background: it makes it, and all that it starts, deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.stack
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     """Interrupted while the stack starts: status 130, no traceback, and no process of it left."""
     with subprocess.Popen(
