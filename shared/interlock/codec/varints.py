@@ -99,7 +99,8 @@ def write(values: Longs) -> tuple[Bytes, Longs]:
     if width > _SPREAD_BYTES_MAX:
         return _write_by_column(raw, length, width), length
     marks = _MARKS[certain] if certain == width else _MARKS[length]
-    return (_spread(raw) | marks).view(np.uint8).reshape(-1, _SPREAD_BYTES_MAX), length
+    spread = (_spread(raw) | marks).astype("<u8", copy=False)
+    return spread.view(np.uint8).reshape(-1, _SPREAD_BYTES_MAX), length
 
 
 def _spread(raw: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -223,7 +223,8 @@ class Handles:
         except RayActorError as error:
             self.forget(name)
             raise ModelDied(f"a replica of {name} died during the call") from error
-        except (RayServeException, RayError, AioRpcError) as error:
+        except (RayServeException, RayError, AioRpcError, RuntimeError) as error:
+            # RuntimeError: Serve's word for a replica that ended before it said whether it takes the call.
             self.forget(name)
             raise Transient(f"application {name} is away: {first_line(error)}") from error
         return digest, outputs
