@@ -35,6 +35,7 @@ DEATH_SECONDS_MAX: Final = 30.0
 DONE_SECONDS_MAX: Final = 30.0
 SPOILED_SECONDS_MAX: Final = 4.0
 END_SECONDS_MAX: Final = 20.0
+LATE_SECONDS_MAX: Final = 3.0
 GATE_SECONDS: Final = 1.0
 """How long a relay without a gate is given to run past a transaction that is still open."""
 
@@ -102,12 +103,21 @@ class Room:
         return int((await self.ask(f"SELECT count(*) FROM {table}"))[0][0])
 
     async def last_heard(self, wanted: int) -> None:
-        """Wait until so many events were decided and the last one took effect: what has not by then is lost."""
+        """Wait until so many events were decided and the last one took effect; what has not a moment later is lost.
+
+        An event whose transaction committed late is published behind the last one.
+        """
 
         async def heard() -> bool:
             return bool((await self.ask(_LAST_HEARD))[0][0]) and await self.count("journal") >= wanted
 
         await until(heard, DONE_SECONDS_MAX, f"the last of {wanted} events is heard")
+
+        async def all_heard() -> bool:
+            return await self.count("heard") >= await self.count("journal")
+
+        with contextlib.suppress(AssertionError):
+            await until(all_heard, LATE_SECONDS_MAX, "those that came late are heard")
 
     async def ended(self) -> None:
         """End the processes; one with a bug may have to be killed."""
