@@ -27,9 +27,7 @@ _HALVES = tuple(
         (0x007F_007F_007F_007F, 0x3F80_3F80_3F80_3F80, 1),
     )
 )
-_MARKS = np.array([int.from_bytes(b"\x80" * (length - 1), "little") for length in range(1, 9)], dtype="<u8")[
-    [0, *range(8)]
-]
+_MARKS = np.array([int.from_bytes(b"\x80" * max(length - 1, 0), "little") for length in range(9)], dtype="<u8")
 """By length, the bits that say that an integer goes on."""
 _SHORT = np.array([raw if raw < 0x80 else raw & 0x7F | 0x80 | raw >> 7 << 8 for raw in range(1 << 14)], dtype="<u2")
 """What integers of one or two bytes are written as."""

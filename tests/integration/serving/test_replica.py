@@ -81,10 +81,9 @@ async def _deployed(
 
 
 @pytest.fixture
-def in_call_bytes_max(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+def in_call_bytes_max(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send matrices of at most so many bytes within the call."""
     monkeypatch.setattr(cluster, "IN_CALL_BYTES_MAX", request.param)
-    return int(request.param)
 
 
 async def test_scores_and_echoes_the_digest_of_what_it_loaded(

@@ -8,6 +8,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock.codec import ragged
 from interlock.codec.ragged import FEW, Ragged
 from interlock.kafka import prepared as written_ahead
 from interlock.kafka.prepared import LARGE_VALUE_BYTES, Prepared, Record, Rows, prepared
@@ -37,7 +38,7 @@ def written(batch: Prepared) -> bytes:
 @given(RECORDS, st.sampled_from([0, FEW]))
 def test_the_bytes_are_the_drivers(records: list[Record], few: int) -> None:
     """With keys and without, headers on some records, checksum and producer included; few records or not."""
-    with patch.object(written_ahead, "FEW", few):
+    with patch.object(written_ahead, "FEW", few), patch.object(ragged, "FEW", few):
         [batch] = prepared(records, AT, 2**20)
     batch._set_producer_state(7, 3, 11)
     assert written(batch) == driver(records)
