@@ -35,6 +35,7 @@ from interlock import memory
 from interlock.codec.contract import request_schema
 from interlock.ids import uuid7
 from interlock.kafka.transaction import PartitionTransactions
+from interlock.settings import tell_libraries
 from interlock.signature import Input, Output, Signature
 from interlock_router import observe
 from interlock_router.settings import Settings
@@ -83,6 +84,7 @@ def main() -> int:
     parser.add_argument("--here", action="store_true", help="score in the router's own process")
     parser.add_argument("--only", choices=tuple(VARIANTS), help="one variant alone, to be profiled")
     options = parser.parse_args()
+    tell_libraries()
     schema = request_schema("bench", signature(options.features))
     with (
         servers(options.home) as environment,

@@ -14,7 +14,7 @@ from interlock.codec.ragged import Ragged
 from interlock.ids import request_name
 from interlock.kafka.headers import cloudevents
 from interlock.kafka.partition import TopicPartition
-from interlock.kafka.prepared import Record
+from interlock.kafka.prepared import Pieces, Record
 from interlock.schemas.events import AnsweredBy, BatchAnswered, Observation
 from interlock_router.batch import Batch
 from interlock_router.dead_letters import SOURCE
@@ -154,4 +154,4 @@ def _record(event: Observation | BatchAnswered, traceparent: str | None) -> Reco
         subject=event.endpoint,
         traceparent=traceparent,
     )
-    return event.endpoint.encode(), rows.encode(event), envelope
+    return event.endpoint.encode(), Pieces([*rows.pieces(event)]), envelope

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
-from typing import TypeVar, overload
+from typing import TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -249,9 +249,15 @@ def _group(seen: Seen, answered: Answered, *, sketched: bool) -> ObservedGroup:
         output_names=answered.output_names,
         outputs=answered.outputs.astype("<f8", copy=False).tobytes(),
         feature_names=answered.feature_names,
-        features=b"" if sketched else answered.features.astype("<f8", copy=False).T.tobytes(),
+        features=b"" if sketched else _lent(answered.features),
         sketches=tuple(_sketches(answered, milliseconds(seen.at))) if sketched else (),
     )
+
+
+def _lent(numbers: Floats) -> bytes:
+    """Return the bytes of an array, row after row, where they lie: they are most of an observation."""
+    lie = np.ascontiguousarray(numbers, dtype="<f8")
+    return cast("bytes", lie.reshape(-1).view(np.uint8).data.toreadonly())
 
 
 def _sketches(answered: Answered, scored_at: int) -> Iterator[FeatureSketch]:
@@ -286,7 +292,7 @@ class GroupColumns:
     outputs: Floats
     """float64 (rows, outputs)."""
     features: Floats | None
-    """float64 (features, rows), NaN where missing; None where there are sketches instead."""
+    """float64 (features, rows), seen across the rows as they lie; None where there are sketches instead."""
 
     @property
     def sketches(self) -> tuple[FeatureSketch, ...]:
@@ -316,5 +322,5 @@ def columns(group: ObservedGroup) -> GroupColumns:
         offsets=np.frombuffer(group.offsets, dtype="<u4").reshape(rows),
         requested_at=np.frombuffer(group.requested_at, dtype="<i8").reshape(rows),
         outputs=np.frombuffer(group.outputs, dtype="<f8").reshape(rows, outputs),
-        features=np.frombuffer(group.features, dtype="<f8").reshape(features, rows) if told else None,
+        features=np.frombuffer(group.features, dtype="<f8").reshape(rows, features).T if told else None,
     )

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import secrets
 import struct
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import msgspec
 from fastavro.validation import ValidationError
 
+from interlock.codec import varints
 from interlock.codec.framing import frame, unframe
 from interlock.errors import Poison, Reason
+
+LARGE_BYTES = 8192
+"""Byte fields that are at least so long are set apart while an event is written."""
+
+# What stands in place of a large byte field until the event is written; nobody else knows it, so nothing else holds it.
+_MARK = secrets.token_bytes(16)
+_IN_PLACE = varints.encode(len(_MARK)) + _MARK
 
 # What fastavro raises for bytes that are not what the schema says; all of it is the record's fault.
 _MALFORMED = (
@@ -35,8 +44,16 @@ def encode(event: Any) -> bytes:
     Raises ValueError for a value that Avro would silently distort: a naive time, an int beyond 32 bits, a
     missing or surplus field.
     """
-    record = msgspec.to_builtins(event, builtin_types=(datetime, bytes))
-    _refuse_naive_times(record)
+    return b"".join(pieces(event))
+
+
+def pieces(event: Any) -> list[bytes]:
+    """Return the same in pieces to be joined: byte fields of LARGE_BYTES or more are the event's own, not copies.
+
+    A byte field may be a memoryview of bytes as well.
+    """
+    large: list[bytes] = []
+    record = _looked_through(msgspec.to_builtins(event, builtin_types=(datetime, bytes, memoryview)), large)
     schema = _parsed(type(event).SCHEMA)
     # First without a reason: to word one for every branch of a union that is not meant would take most of the time.
     if not fastavro.validate(record, schema, raise_errors=False, strict=True):
@@ -44,10 +61,10 @@ def encode(event: Any) -> bytes:
             fastavro.validate(record, schema, strict=True)
         except ValidationError as error:
             raise ValueError(f"{type(event).__name__} does not fit its schema: {error}") from error
-    framed = BytesIO()
-    framed.write(frame(type(event).SCHEMA_ID, b""))  # first, for an observation is too large to be copied once more
-    fastavro.schemaless_writer(framed, schema, record)
-    return framed.getvalue()
+    written = BytesIO()
+    fastavro.schemaless_writer(written, schema, record)
+    first, *rest = frame(type(event).SCHEMA_ID, written.getvalue()).split(_IN_PLACE)
+    return [first, *(piece for each, after in zip(large, rest, strict=True) for piece in (_length(each), each, after))]
 
 
 def decode(value: bytes) -> Any:
@@ -95,14 +112,25 @@ def _parsed(schema: str) -> Any:
     return fastavro.parse_schema(json.loads(schema))
 
 
-def _refuse_naive_times(value: Any) -> None:
-    """Raise ValueError for a datetime without a zone: fastavro would take it as local time."""
+def _looked_through(value: Any, large: list[bytes]) -> Any:
+    """Return the value with a mark in place of each large byte string, which is added to `large`.
+
+    Raises ValueError for a datetime without a zone: fastavro would take it as local time.
+    """
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError(f"{value.isoformat()} has no time zone; events carry aware UTC times")
     elif isinstance(value, dict):
-        for item in value.values():
-            _refuse_naive_times(item)
+        return {name: _looked_through(item, large) for name, item in value.items()}
     elif isinstance(value, list | tuple):
-        for item in value:
-            _refuse_naive_times(item)
+        return [_looked_through(item, large) for item in value]
+    elif isinstance(value, bytes | memoryview):
+        if len(value) < LARGE_BYTES:
+            return bytes(value)
+        large.append(cast("bytes", value))
+        return _MARK
+    return value
+
+
+def _length(value: bytes) -> bytes:
+    return varints.encode(len(value))

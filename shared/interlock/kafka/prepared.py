@@ -6,7 +6,7 @@ The format is Kafka's message format version 2 (kafka.apache.org/documentation, 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Final
@@ -16,6 +16,7 @@ import numpy as np
 
 from interlock.codec import varints
 from interlock.codec.ragged import FEW, Part, Ragged, weave
+from interlock.codec.rows import LARGE_BYTES
 from interlock.codec.varints import Bytes, Longs
 
 _BEFORE: Final = struct.Struct(">qiibI")
@@ -30,14 +31,7 @@ _RECORD_OVERHEAD: Final = 26
 _NOTHING_BEFORE: Final = b"\x00\x00"  # no attributes, and the same time as the batch
 _NO_HEADERS: Final = b"\x00"
 
-LARGE_VALUE_BYTES: Final = 65_536
-"""Records whose values are at least so long are not copied together, but sent piece by piece."""
-
 Headers = Sequence[tuple[str, bytes]]
-
-Record = tuple[bytes | None, bytes, Headers]
-"""Key, value and headers of a record to be written."""
-
 
 Piece = bytes | Bytes
 
@@ -55,6 +49,10 @@ class Pieces:
         return b"".join(map(memoryview, self.parts))  # type: ignore[arg-type]  # arrays of bytes are buffers
 
 
+Record = tuple[bytes | None, bytes | Pieces, Headers]
+"""Key, value and headers of a record to be written."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Records of one topic as columns: keys, of which some may be missing, values, and the headers of a few."""
@@ -68,7 +66,7 @@ class Rows:
         """Put records into columns."""
         return cls(
             [key for key, _, _ in records],
-            Ragged.of([value for _, value, _ in records]),
+            Ragged.of([bytes(value) for _, value, _ in records]),
             {row: headers for row, (_, _, headers) in enumerate(records) if headers},
         )
 
@@ -126,30 +124,54 @@ def prepared(
 
     `timestamp` (milliseconds since 1970) stamps every record.
     """
-    rows = records if isinstance(records, Rows) else Rows.of(records)
+    if not isinstance(records, Rows) and len(records) > FEW:
+        records = Rows.of(records)
+    bytes_each, write = _columns(records) if isinstance(records, Rows) else _singles(records)
+    return [
+        Prepared(write(part), part.stop - part.start, timestamp, transactional=transactional)
+        for part in _cut(bytes_each, bytes_max - _HEADER_BYTES)
+    ]
+
+
+Write = Callable[[slice], Pieces]
+
+
+def _singles(records: Sequence[Record]) -> tuple[Longs, Write]:
+    """Return how many bytes each of a few records takes at most, and what writes a stretch of them."""
+    ends = [_end(headers) for _, _, headers in records]
+    sizes = [
+        len(key or b"") + len(value) + len(end) + _RECORD_OVERHEAD
+        for (key, value, _), end in zip(records, ends, strict=True)
+    ]
+
+    def write(part: slice) -> Pieces:
+        rows = ((key, value, end) for (key, value, _), end in zip(records[part], ends[part], strict=True))
+        return Pieces(_gathered(_one_by_one(rows)))
+
+    return np.array(sizes, dtype=np.int64), write
+
+
+def _columns(rows: Rows) -> tuple[Longs, Write]:
+    """Return the same for records in columns."""
     told = np.fromiter((-1 if key is None else len(key) for key in rows.keys), dtype=np.int64, count=len(rows))
     keys = Ragged.joined(b"".join(key for key in rows.keys if key), np.maximum(told, 0))
     headers = _headers(rows)
     bytes_each = rows.values.lengths + keys.lengths + _RECORD_OVERHEAD
     if isinstance(headers, Ragged):
         bytes_each += headers.lengths
-    return [
-        Prepared(
-            _written(told[part], keys.some(part), rows.values.some(part), _some(headers, part)),
-            part.stop - part.start,
-            timestamp,
-            transactional=transactional,
-        )
-        for part in _cut(bytes_each, bytes_max - _HEADER_BYTES)
-    ]
+
+    def write(part: slice) -> Pieces:
+        values, ends = rows.values.some(part), headers if isinstance(headers, bytes) else headers.some(part)
+        if len(values) > FEW:
+            return _woven(told[part], keys.some(part), values, ends)
+        cells = repeat(ends, len(values)) if isinstance(ends, bytes) else ends.cells()
+        return Pieces(_gathered(_one_by_one(zip(rows.keys[part], values.cells(), cells, strict=True))))
+
+    return bytes_each, write
 
 
-def _written(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> Pieces:
+def _woven(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> Pieces:
     """Write records one behind the other; `told` are the keys' lengths, or -1."""
-    large = int(values.lengths.min()) >= LARGE_VALUE_BYTES
-    if large or told.size <= FEW:
-        pieces = _one_by_one(told, keys, values, headers)
-        return Pieces([np.frombuffer(each, np.uint8) for each in pieces] if large else [b"".join(pieces)])
     count = told.size
     offsets, key_lengths = varints.write(np.arange(count)), varints.write(told)
     value_lengths = varints.write(values.lengths)
@@ -168,16 +190,31 @@ def _written(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> Pieces
     return Pieces([_whole(weave(parts, count))])
 
 
-def _one_by_one(told: Longs, keys: Ragged, values: Ragged, headers: Part) -> Iterator[bytes | memoryview]:
-    """Write records of which there are few, or whose values are so large that a step for each costs nothing."""
-    ends: Iterator[bytes | memoryview] = repeat(headers, told.size) if isinstance(headers, bytes) else headers.cells()
-    rows = zip(told.tolist(), keys.cells(), values.cells(), ends, strict=True)
-    for number, (key_length, key, value, end) in enumerate(rows):
-        numbers = varints.encode(number), varints.encode(key_length), key, varints.encode(len(value))
+Cell = bytes | memoryview
+
+
+def _one_by_one(rows: Iterable[tuple[bytes | None, Cell | Pieces, Cell]]) -> Iterator[Cell | Piece]:
+    """Write key, value and end of records of which there are few: a step for each costs nothing."""
+    for number, (key, value, end) in enumerate(rows):
+        key_length = -1 if key is None else len(key)
+        numbers = varints.encode(number), varints.encode(key_length), key or b"", varints.encode(len(value))
         head = _NOTHING_BEFORE + b"".join(numbers)
         yield varints.encode(len(head) + len(value) + len(end)) + head
-        yield value
+        yield from value.parts if isinstance(value, Pieces) else (value,)
         yield end
+
+
+def _gathered(pieces: Iterable[Cell | Piece]) -> list[Piece]:
+    """Join what is small, and leave apart until the request is written what is large."""
+    found: list[Piece] = []
+    small: list[Cell | Piece] = []
+    for each in pieces:
+        if len(each) < LARGE_BYTES:
+            small.append(each)
+        else:
+            found += [b"".join(small), np.frombuffer(each, np.uint8)]  # type: ignore[arg-type]  # buffers, all of them
+            small = []
+    return [*found, b"".join(small)]  # type: ignore[arg-type]  # as above
 
 
 def _whole(woven: Ragged) -> Piece:
@@ -201,11 +238,12 @@ def _headers(rows: Rows) -> Part:
         return _NO_HEADERS
     ends = [_NO_HEADERS] * len(rows)
     for row, headers in rows.headers.items():
-        ends[row] = varints.encode(len(headers)) + b"".join(
-            varints.encode_text(name) + varints.encode(len(value)) + value for name, value in headers
-        )
+        ends[row] = _end(headers)
     return Ragged.of(ends)
 
 
-def _some(part: Part, rows: slice) -> Part:
-    return part if isinstance(part, bytes) else part.some(rows)
+def _end(headers: Headers) -> bytes:
+    """Return the end of one record."""
+    return varints.encode(len(headers)) + b"".join(
+        varints.encode_text(name) + varints.encode(len(value)) + value for name, value in headers
+    )

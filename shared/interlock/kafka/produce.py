@@ -1,6 +1,6 @@
 """Produce requests written in one piece.
 
-The driver joins a request from the inside out and so copies every record batch six times; for transactions of a
+The driver joins a request from the inside out and so copies every record batch eight times; for transactions of a
 megabyte and more that is a good part of what they cost. The bytes are the same.
 """
 
@@ -60,14 +60,34 @@ class WholeRequest(ProduceRequest):  # type: ignore[misc]  # the driver has no a
         """Return the request of a version, ready to encode itself."""
         built = super().build(request_struct_class)
         if request_struct_class.API_VERSION >= 3:
-            built.encode = lambda: encoded(self._transactional_id, self._required_acks, self._timeout, self._topics)
+            built.encode = lambda: Body(
+                encoded(self._transactional_id, self._required_acks, self._timeout, self._topics), befores=2
+            )
         return built
+
+
+class Body:
+    """A request's body in pieces, before which the driver puts a header, and before all that a size: `befores` is 2.
+
+    With the last of them the pieces are joined; until then nothing is copied.
+    """
+
+    def __init__(self, pieces: list[Any], befores: int) -> None:
+        self._pieces = pieces
+        self._befores = befores
+
+    def __len__(self) -> int:
+        return sum(map(len, self._pieces))
+
+    def __radd__(self, before: bytes) -> Body | bytes:
+        pieces = [before, *self._pieces]
+        return Body(pieces, self._befores - 1) if self._befores > 1 else b"".join(pieces)
 
 
 def encoded(
     transactional_id: str | None, acks: int, timeout_milliseconds: int, topics: list[tuple[str, list[tuple[int, Any]]]]
-) -> bytes:
-    """Return a produce request's body, versions 3 to 8: each record batch is copied once."""
+) -> list[Any]:
+    """Return a produce request's body in pieces, versions 3 to 8."""
     pieces: list[Any] = [
         _text(transactional_id),
         struct.pack(">hii", acks, timeout_milliseconds, len(topics)),
@@ -77,7 +97,7 @@ def encoded(
         for partition, batch in partitions:
             pieces.append(struct.pack(">ii", partition, len(batch)))
             pieces += batch.parts if isinstance(batch, Pieces) else [batch]
-    return b"".join(pieces)
+    return pieces
 
 
 def _text(text: str | None) -> bytes:

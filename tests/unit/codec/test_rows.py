@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
+from io import BytesIO
 from typing import Any
 
+import fastavro
 import msgspec
 import pytest
 from hypothesis import given
@@ -13,7 +16,16 @@ from hypothesis import strategies as some
 from interlock.codec import rows
 from interlock.codec.framing import frame
 from interlock.errors import Poison, Reason
-from interlock.schemas.events import Arm, GateEvaluated, ModelCreated, Route, Verdict, VersionRegistered
+from interlock.schemas.events import (
+    Arm,
+    GateEvaluated,
+    ModelCreated,
+    Observation,
+    ObservedGroup,
+    Route,
+    Verdict,
+    VersionRegistered,
+)
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 EVENTS: list[Any] = [
@@ -54,6 +66,48 @@ EVENTS: list[Any] = [
         ),
     ),
 ]
+
+
+def test_large_byte_fields_are_set_apart_and_the_bytes_are_the_same() -> None:
+    """A small one, two large ones in different groups and an empty one; the large ones are not copied."""
+    sizes = [rows.LARGE_BYTES - 1, rows.LARGE_BYTES, 0, 3 * rows.LARGE_BYTES]
+    group = ObservedGroup(
+        arm="champion",
+        model="fraud",
+        version=1,
+        digest="sha256:x",
+        rows=0,
+        offsets=b"",
+        requested_at=b"",
+        request_ids=b"",
+        request_id_lengths=b"",
+        output_names=(),
+        outputs=b"",
+        feature_names=(),
+        features=b"",
+        sketches=(),
+    )
+    groups = tuple(msgspec.structs.replace(group, features=bytes([number]) * size) for number, size in enumerate(sizes))
+    event = Observation(
+        endpoint="fraud",
+        topic="fraud.requests",
+        partition=3,
+        from_offset=0,
+        next_offset=0,
+        rows=0,
+        epoch=1,
+        taken_at=AT,
+        groups=groups,
+        rejected=(),
+        at=AT,
+    )
+    plain = BytesIO()
+    record = msgspec.to_builtins(event, builtin_types=(datetime, bytes))
+    fastavro.schemaless_writer(plain, fastavro.parse_schema(json.loads(Observation.SCHEMA)), record)
+    found = rows.pieces(event)
+    assert b"".join(found) == frame(Observation.SCHEMA_ID, plain.getvalue())
+    assert [groups.index(group) for group in groups if any(each is group.features for each in found)] == [1, 3]
+    assert rows.decode(b"".join(found)) == event
 
 
 def _poisoned(value: bytes) -> Reason:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from interlock.codec import ragged
 from interlock.codec.ragged import FEW, Ragged
+from interlock.codec.rows import LARGE_BYTES
 from interlock.kafka import prepared as written_ahead
-from interlock.kafka.prepared import LARGE_VALUE_BYTES, Prepared, Record, Rows, prepared
+from interlock.kafka.prepared import Pieces, Prepared, Record, Rows, prepared
 
 AT = 1_700_000_000_123
 HEADERS = st.lists(st.tuples(st.text(max_size=8), st.binary(max_size=20)), max_size=3)
@@ -67,8 +68,10 @@ def test_nothing_makes_no_batch() -> None:
 
 def test_large_values_are_not_copied_together() -> None:
     """The bytes are the driver's all the same."""
-    records: list[Record] = [(b"k", bytes(LARGE_VALUE_BYTES), [("a", b"b")]), (None, b"x" * LARGE_VALUE_BYTES, [])]
-    [batch] = prepared(records, AT, 2**20)
-    batch._set_producer_state(7, 3, 11)
-    assert written(batch) == driver(records)
-    assert len(batch._build().parts) > 2
+    records: list[Record] = [(b"k", b"begin" + bytes(LARGE_BYTES), [("a", b"b")]), (None, b"x" * LARGE_BYTES, [])]
+    in_pieces: list[Record] = [(b"k", Pieces([b"begin", bytes(LARGE_BYTES)]), [("a", b"b")]), *records[1:]]
+    for each in (records, in_pieces):
+        [batch] = prepared(each, AT, 2**20)
+        batch._set_producer_state(7, 3, 11)
+        assert written(batch) == driver(records)
+        assert len(batch._build().parts) > 2

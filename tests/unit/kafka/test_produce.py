@@ -23,4 +23,7 @@ def test_the_bytes_are_those_of_the_driver(version: int, transactional_id: str |
     plain = ProduceRequest(*arguments).prepare({0: (version, version)})
     whole = WholeRequest(*arguments).prepare({0: (version, version)})
     assert version == whole.API_VERSION
-    assert whole.encode() == plain.encode()
+    header = b"\x00\x00\x00\x01"
+    message = header + whole.encode()
+    assert len(message) == len(header + plain.encode())
+    assert b"size" + message == b"size" + header + plain.encode()

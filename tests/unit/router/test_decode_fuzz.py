@@ -88,7 +88,7 @@ def _judge(batch: Batch, untouched: set[int], tally: Tally) -> None:
         tally.outcomes[rejection.reason.value] += 1
     rejected = [Rejected(row, rejection, None) for row, rejection in batch.rejections.items()]
     for each, (_, value, _) in zip(rejected, dead_letters(batch, TABLE, "t", 0, rejected, AT), strict=True):
-        letter = rows.decode(value)
+        letter = rows.decode(bytes(value))
         assert isinstance(letter, DeadLetter) and letter.value == batch.records[each.row].value
     for group in batch.groups:
         shape = BY_ID[group.schema_id]

@@ -72,7 +72,7 @@ def told(read: Batch, scored: Scored, start: int = 0) -> tuple[Any, Any]:
     assert key == b"fraud"
     assert parse(headers).traceparent == TRACE
     assert parse(headers).id == f"Observation/fraud.requests/3/{start}"
-    return decode(value), decode(other)
+    return decode(bytes(value)), decode(bytes(other))
 
 
 def test_an_arm_that_was_asked_in_parts_is_one_group_in_the_order_of_offsets() -> None:

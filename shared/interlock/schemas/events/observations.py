@@ -60,7 +60,7 @@ class ObservedGroup(msgspec.Struct, frozen=True, kw_only=True):
     feature_names: tuple[str, ...]
     """The features' names, in the order of the signature."""
     features: bytes
-    """float64: the features, one whole feature after the other, NaN where missing; empty if sketched."""
+    """float64: the features, row after row, NaN where missing; empty if sketched."""
     sketches: tuple[FeatureSketch, ...]
     """Mergeable sketches in place of columns; empty where there are columns."""
 
@@ -122,8 +122,8 @@ class Observation(Event, frozen=True, kw_only=True):
         ',{"name":"outputs","type":"bytes","doc":"float64: the outputs, row after row."}'
         ',{"name":"feature_names","type":{"type":"array","items":"string"},"doc":"The features\' names, in the'
         ' order of the signature."}'
-        ',{"name":"features","type":"bytes","doc":"float64: the features, one whole feature after the other, '
-        'NaN where missing; empty if sketched."}'
+        ',{"name":"features","type":"bytes","doc":"float64: the features, row after row, NaN where missing; e'
+        'mpty if sketched."}'
         ',{"name":"sketches","doc":"Mergeable sketches in place of columns; empty where there are columns.","'
         'type":{"type":"array","items":{"type":"record","name":"FeatureSketch","doc":"One feature of one pane'
         ', where the columns would be too large.","fields":[{"name":"name","type":"string","doc":"The feature'
