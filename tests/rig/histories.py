@@ -24,12 +24,11 @@ from tests.rig.history import (
     Sent,
     sums,
 )
-from tests.rig.history_batches import tree_hash
+from tests.rig.history_batches import digest
 from tests.rig.history_check import arm_of
 
 ENDPOINT: Final = "e"
 SCHEMA_ID: Final = 1001
-LEAF_ROWS: Final = 2
 ROUTES: Final = {
     1: (Arm("champion", 1, "sha256:one", 7_000), Arm("arm1", 2, "sha256:two", 3_000)),
     2: (Arm("champion", 2, "sha256:two", 10_000),),
@@ -167,9 +166,8 @@ class Maker:
                 len(results),
                 len(results) - len(answered),
                 epoch,
-                tree_hash([each.value for each in results], LEAF_ROWS),
-                tree_hash([each.value for each in requests], LEAF_ROWS),
-                LEAF_ROWS,
+                digest([each.value for each in results]),
+                digest([each.value for each in requests]),
                 Counter((each.arm, each.version, each.digest) for each in answered),
             )
         )
@@ -348,8 +346,8 @@ MUTATIONS: Final[Mapping[str, tuple[Mutation, Kind]]] = {
     "observed score": (_observed_score, Kind.COUNT),
     "observed rows": (_change("observed", rows=lambda each: each.rows + 1), Kind.COUNT),
     "observed rejections": (_change("observed", rejected={("EMPTY", "", 0): 1}), Kind.COUNT),
-    "digest of results": (_change("digested", results_root="sha256:other"), Kind.COUNT),
-    "digest of requests": (_change("digested", requests_root="sha256:other"), Kind.COUNT),
+    "digest of results": (_change("digested", results_digest="blake3:other"), Kind.COUNT),
+    "digest of requests": (_change("digested", requests_digest="blake3:other"), Kind.COUNT),
     "digested rows": (_change("digested", rows=lambda each: each.rows - 1), Kind.COUNT),
     "digested versions": (_change("digested", versions={("champion", 9, "sha256:nine"): 1}), Kind.COUNT),
     "version": (_change("results", _answered, version=lambda each: 3 - each.version), Kind.WRONG_VERSION),

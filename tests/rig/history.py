@@ -178,9 +178,8 @@ class Digested(NamedTuple):
     rows: int
     rejected: int
     epoch: int
-    results_root: str
-    requests_root: str
-    leaf_rows: int
+    results_digest: str
+    requests_digest: str
     versions: Mapping[tuple[str, int, str], int]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,10 +9,11 @@ from itertools import pairwise
 from typing import Final, TypeVar
 
 import numpy as np
+from blake3 import blake3
 
 from tests.rig.history import Commit, Digested, History, Kind, Letter, Observed, Request, Result, Violation
 
-NO_VALUE: Final = 0xFFFFFFFF
+NO_VALUE: Final = 0x8000_0000
 Covering = TypeVar("Covering", Observed, Digested)
 
 
@@ -92,7 +92,7 @@ class _Partition:
             yield self._at(Kind.OBSERVATION_GAP, name, covering[0].position, said, f"at {covering[0].from_offset}")
 
     def _counted(self, batch: Digested, results: Sequence[Result]) -> Iterator[Violation]:
-        """The digest's counts and roots follow from the results and the requests that it covers."""
+        """The digest's counts and digests follow from the results and the requests that it covers."""
         first = results[0].offset if results else batch.first_offset
         rejected = sum(each.rejection is not None for each in results)
         versions = Counter((each.arm, each.version, each.digest) for each in results if each.rejection is None)
@@ -102,8 +102,8 @@ class _Partition:
             ("first offset", batch.first_offset, first),
             ("rejected", batch.rejected, rejected),
             ("versions", dict(batch.versions), dict(versions)),
-            ("results root", batch.results_root, tree_hash([each.value for each in results], batch.leaf_rows)),
-            ("requests root", batch.requests_root, tree_hash(values, batch.leaf_rows)),
+            ("digest of results", batch.results_digest, digest([each.value for each in results])),
+            ("digest of requests", batch.requests_digest, digest(values)),
             ("epochs", {batch.epoch}, {each.epoch for each in results} or {batch.epoch}),
         ):
             if told != found:
@@ -221,23 +221,14 @@ class _Partition:
         return Violation(kind, f"{self._history.endpoint}.{name}", self._number, position, "", expected, found)
 
 
-def tree_hash(values: Sequence[bytes | None], leaf_rows: int) -> str:
-    """Return `sha256:` and the RFC 6962 tree hash over values, `leaf_rows` of them in each leaf.
+def digest(values: Sequence[bytes | None]) -> str:
+    """Return `blake3:` and the BLAKE3 hash over the number of values, where each of them ends, and the values.
 
-    A leaf is their number, their lengths (NO_VALUE for none) and the values, numbers as four bytes big-endian; a node
-    of n leaves splits at the largest power of two below n. Source: schemas/events/BatchAnswered.avsc and its document.
+    Numbers are four bytes big-endian, NO_VALUE is added to the end of none. Source: schemas/events/BatchAnswered.avsc.
     """
-    leaves = []
-    for start in range(0, len(values), leaf_rows):
-        part = values[start : start + leaf_rows]
-        lengths = [NO_VALUE if each is None else len(each) for each in part]
-        content = b"".join(number.to_bytes(4, "big") for number in (len(part), *lengths))
-        leaves.append(hashlib.sha256(b"\0" + content + b"".join(each or b"" for each in part)).digest())
-    return "sha256:" + _node(leaves).hex()
-
-
-def _node(leaves: Sequence[bytes]) -> bytes:
-    if len(leaves) < 2:
-        return leaves[0] if leaves else hashlib.sha256().digest()
-    split = 1 << (len(leaves) - 1).bit_length() - 1
-    return hashlib.sha256(b"\1" + _node(leaves[:split]) + _node(leaves[split:])).digest()
+    numbers, end = [len(values)], 0
+    for each in values:
+        end += len(each or b"")
+        numbers.append(end + (NO_VALUE if each is None else 0))
+    written = b"".join(number.to_bytes(4, "big") for number in numbers)
+    return "blake3:" + blake3(written + b"".join(each or b"" for each in values)).hexdigest()

@@ -91,11 +91,11 @@ class Rows:
         if row is None:
             return None
         names = ("partition", "from_offset", "next_offset", "first_offset", "rows", "rejected", "epoch")
-        roots = ("results_root", "requests_digest", "leaf_rows")
+        digests = ("results_digest", "requests_digest")
         versions: Counter[tuple[str, int, str]] = Counter()
         for each in row["versions"]:
             versions[each["arm"], each["version"], each["digest"]] += each["rows"]
-        said: list[Any] = [row[name] for name in (*names, *roots)]
+        said: list[Any] = [row[name] for name in (*names, *digests)]
         return Digested._make([offset_of(record), *said, versions])
 
     def _read(self, record: Message) -> dict[str, Any] | None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.codec.batches import requests_digest, results_root
+from interlock.codec import batches
 from tests.rig.histories import MUTATIONS, RULES, Maker
 from tests.rig.history import Effect, Journalled, Kind, Published, Rules, Violation, numbered, sums
-from tests.rig.history_batches import tree_hash
+from tests.rig.history_batches import digest
 from tests.rig.history_check import arm_of, check, check_events
 from tests.rig.history_reading import java_hash
 
@@ -65,12 +65,12 @@ def test_an_unfinished_history_may_lack_answers_but_only_behind_the_offset(seed:
 
 
 @settings(max_examples=50)
-@given(st.lists(st.binary(max_size=40), min_size=1, max_size=200), st.integers(1, 70))
-def test_digests_are_those_of_the_product(values: list[bytes], leaf_rows: int) -> None:
-    """Two implementations that share nothing but the document agree."""
-    assert tree_hash(values, leaf_rows) == results_root(values, leaf_rows)
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=200))
+def test_digests_are_those_of_the_product(values: list[bytes]) -> None:
+    """Two implementations that share the document and the hash agree."""
+    assert digest(values) == batches.digest(values)
     holey = [None if index % 5 == 2 else value for index, value in enumerate(values)]
-    assert tree_hash(holey, leaf_rows) == requests_digest(holey, leaf_rows)
+    assert digest(holey) == batches.digest(holey)
 
 
 def test_scores_and_hashes_are_what_the_documents_say() -> None:

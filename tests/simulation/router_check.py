@@ -11,7 +11,7 @@ from typing import Any
 import fastavro
 
 from interlock.codec import rows
-from interlock.codec.batches import results_root
+from interlock.codec.batches import digest
 from interlock.schemas.events import Arm, BatchAnswered, DeadLetter, Observation, Route
 from tests.simulation.kafka import Record
 from tests.simulation.router_world import ENDPOINT, PARTITIONS, REQUESTS, RESULT_SCHEMA, World, settings
@@ -151,6 +151,6 @@ def _stretches(world: World, partition: int, results: list[Found]) -> list[str]:
             behind = event.next_offset
             if isinstance(event, BatchAnswered):
                 mine = [values[offset] for offset in sorted(values) if event.from_offset <= offset < event.next_offset]
-                if len(mine) != event.rows or results_root(mine) != event.results_root:
+                if len(mine) != event.rows or digest(mine) != event.results_digest:
                     found.append(f"STRETCH: the batch {partition}/{event.from_offset} has other results than it says")
     return found

@@ -233,8 +233,8 @@ def bundle(
 ) -> Any:
     """Return the bundle of a case, all but its statement; `path` gives an entry's inclusion path to the checkpoint.
 
-    A request's value is proved by the leaf of requests that it stands in. That shows other people's requests, so the
-    leaf is there only where it holds no other, or where `neighbours` are asked for.
+    A request's value is proved by some kilobytes of the batch's requests. Those show requests of other people, so the
+    proof is there only where the batch has no other, or where `neighbours` are asked for.
     """
     again, batch = evidence.reread, evidence.batch.event
     entries = sorted([evidence.batch, *evidence.chosen], key=lambda each: each.seq)
@@ -257,38 +257,40 @@ def bundle(
         "schemas": schemas,
         "result": {
             "row": again.row,
-            **_leaf(again.results, again.row, batch.leaf_rows),
+            "proof": _proof(again.results, again.row),
         },
-        "request": _request(again, batch.leaf_rows, neighbours=neighbours),
+        "request": _request(again, neighbours=neighbours or batch.rows == 1),
         "dead_letter": _dead_letter(again.dead_letter),
         "reread": {
             "at": again.at.isoformat(timespec="milliseconds"),
-            "results_root": batches.results_root(again.results, batch.leaf_rows),
-            "requests_digest": None if requests is None else batches.requests_digest(requests, batch.leaf_rows),
+            "results_digest": batches.digest(again.results),
+            "requests_digest": None if requests is None else batches.digest(requests),
         },
     }
 
 
-def _leaf(values: Sequence[bytes | None], row: int, leaf_rows: int) -> dict[str, Any]:
-    start = row - row % leaf_rows
+def _proof(values: Sequence[bytes | None], row: int) -> dict[str, Any]:
+    """Return the chunks of a batch's message that prove one of its values, as the verifier reads them."""
+    size, chunks = batches.proof_of(values, row)
     return {
-        "leaf": [None if each is None else _text(each) for each in values[start : start + leaf_rows]],
-        "path": [_text(step) for step in batches.proof_of(values, row, leaf_rows)[1]],
+        "bytes": size,
+        "chunks": [
+            {"index": each.index, "content": _text(each.content), "path": [_text(step) for step in each.path]}
+            for each in chunks
+        ],
     }
 
 
-def _request(again: Reread, leaf_rows: int, *, neighbours: bool) -> dict[str, Any] | None:
+def _request(again: Reread, *, neighbours: bool) -> dict[str, Any] | None:
     record = again.request
     if record is None or again.requests is None:
         return None
-    made = _leaf(again.requests, again.row, leaf_rows)
-    shown = neighbours or len(made["leaf"]) == 1
     return {
         "key": None if record.key is None else _text(record.key),
         "value": None if record.value is None else _text(record.value),
         "timestamp": record.timestamp,
         "schema": again.request_schema,
-        **(made if shown else {"leaf": None, "path": None}),
+        "proof": _proof(again.requests, again.row) if neighbours else None,
     }
 
 

@@ -4,8 +4,8 @@
 
 BUNDLE is what `interlock case RESULT --bundle FILE` wrote. The keys (or files that hold them, PEM as well) are those
 that whoever runs the log and its witness have published; do not take them from the bundle. Exit status: 0 everything
-holds, 1 something does not and is named, 2 wrongly called. What is used: Avro 1.12, RFC 9162 (Merkle trees), C2SP's
-signed notes, checkpoints and cosignatures.
+holds, 1 something does not and is named, 2 wrongly called. What is used: Avro 1.12, RFC 9162 (Merkle trees), BLAKE3,
+C2SP's signed notes, checkpoints and cosignatures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 FORMAT = "interlock-case/1"
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024
 ED25519, COSIGNATURE = 1, 4
-NO_VALUE = b"\xff\xff\xff\xff"
+NUMBER_BYTES, NO_VALUE = 4, 0x8000_0000
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, struct.error)
 VERSION_DOMAIN = b"interlock-version-v1\x00"
 PROVENANCE = ("topic", "partition", "endpoint", "model", "version", "digest", "epoch", "arm", "request_schema_id")
@@ -60,11 +60,11 @@ ENTRY = {
 ABOUT = [
     (
         "Proved to anybody who has both public keys: that each entry is in the log as the witness saw it; that the "
-        "result stands in the batch whose root is in the log; what these say, and that nothing was changed since."
+        "result stands in the batch whose digest is in the log; what these say, and that nothing was changed since."
     ),
     (
         "The auditor's word, under its signature: the request's key and time, its value where the bundle does not hold "
-        "the leaf that proves it, the dead letter, and that the topics, read again, gave the batch's roots."
+        "the bytes that prove it, the dead letter, and that the topics, read again, gave the batch's digests."
     ),
     (
         "The auditor's choice: which entries are shown. None that must be there can be left out, but that no later "
@@ -195,6 +195,109 @@ def check_inclusion(leaf: bytes, index: int, size: int, path: list[bytes], root:
             found = hashlib.sha256(b"\x01" + found + step).digest()
         node, last = node >> 1, last >> 1
     demand(not last and found == root, f"{what}: its path does not lead to the root")
+
+
+# BLAKE3 (O'Connor and others, sections 2.1-2.5): a tree over chunks of 1024 bytes, shaped like that of RFC 9162
+
+
+CHUNK, BLOCK, WORDS = 1024, 64, 16
+CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
+IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
+PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+QUARTERS = (
+    (0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
+    (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14),
+)  # fmt: skip
+
+
+def compress(value: tuple[int, ...], block: bytes, counter: int, flags: int) -> tuple[int, ...]:
+    """Compress a block of up to 64 bytes into a chaining value of eight words."""
+    words = struct.unpack("<16I", block.ljust(BLOCK, b"\0"))
+    state = [*value, *IV[:4], counter & 0xFFFFFFFF, counter >> 32, len(block), flags]
+    for _ in range(7):
+        for place, (a, b, c, d) in enumerate(QUARTERS):
+            for word, right, then in ((words[2 * place], 16, 12), (words[2 * place + 1], 8, 7)):
+                state[a] = (state[a] + state[b] + word) & 0xFFFFFFFF
+                turned = state[d] ^ state[a]
+                state[d] = (turned >> right | turned << 32 - right) & 0xFFFFFFFF
+                state[c] = (state[c] + state[d]) & 0xFFFFFFFF
+                turned = state[b] ^ state[c]
+                state[b] = (turned >> then | turned << 32 - then) & 0xFFFFFFFF
+        words = tuple(words[each] for each in PERMUTATION)
+    return tuple(low ^ high for low, high in zip(state[:8], state[8:], strict=True))
+
+
+def chunk_value(content: bytes, index: int, flags: int) -> bytes:
+    """Return the chaining value of the chunk at `index`; `flags` is ROOT where it is the whole message."""
+    blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)] or [b""]
+    value: tuple[int, ...] = IV
+    for number, block in enumerate(blocks):
+        first = CHUNK_START if number == 0 else 0
+        last = CHUNK_END | flags if number == len(blocks) - 1 else 0
+        value = compress(value, block, index, first | last)
+    return struct.pack("<8I", *value)
+
+
+def node_value(left: bytes, right: bytes, flags: int) -> bytes:
+    """Return the chaining value of the node over two; `flags` is ROOT at the top."""
+    return struct.pack("<8I", *compress(IV, left + right, 0, PARENT | flags))
+
+
+class Shown:
+    """Some chunks of a message, each proved to stand in the one that has a given BLAKE3 digest."""
+
+    def __init__(self, given: dict[str, Any], root: str, what: str) -> None:
+        self._size, self._what = given["bytes"], what
+        demand(type(self._size) is int and self._size >= 0, f"{what}: its batch has no length")
+        expected = bytes.fromhex(root.removeprefix("blake3:"))
+        self._chunks: dict[int, bytes] = {}
+        for each in given["chunks"]:
+            index, content = each["index"], unbase64(each["content"], what)
+            demand(type(index) is int and index > max(self._chunks, default=-1), f"{what}: its chunks are out of order")
+            path = [unbase64(step, what) for step in each["path"]]
+            demand(self._root(index, content, path) == expected, f"{what}: chunk {index} does not lead to the digest")
+            self._chunks[index] = content
+
+    def _root(self, index: int, content: bytes, path: list[bytes]) -> bytes:
+        """Return the digest that a chunk and its neighbours lead to."""
+        last = max(self._size - 1, 0) // CHUNK
+        expected = CHUNK if index < last else self._size - last * CHUNK
+        demand(index <= last and len(content) == expected, f"{self._what}: chunk {index} has another length")
+        node, found = index, chunk_value(content, index, 0 if path else ROOT)
+        for number, step in enumerate(path):
+            top = ROOT if number == len(path) - 1 else 0
+            demand(last and len(step) == 32, f"{self._what}: the path of chunk {index} is another")
+            left = node & 1 or node == last
+            while left and not node & 1:  # at the right edge a node without a neighbour rises as it is
+                node, last = node >> 1, last >> 1
+            found = node_value(step, found, top) if left else node_value(found, step, top)
+            node, last = node >> 1, last >> 1
+        demand(not last, f"{self._what}: the path of chunk {index} is too short")
+        return found
+
+    def take(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` up to `end`; raises Wrong where they are not all shown."""
+        demand(0 <= start <= end <= self._size, f"{self._what}: it does not lie in its batch")
+        found = bytearray()
+        for index in range(start // CHUNK, -(-end // CHUNK)) if start < end else ():
+            demand(index in self._chunks, f"{self._what}: chunk {index} is missing")
+            begin = index * CHUNK
+            found += self._chunks[index][max(start - begin, 0) : end - begin]
+        return bytes(found)
+
+    def number(self, place: int) -> int:
+        """Return one of the numbers that the message begins with."""
+        return int.from_bytes(self.take(NUMBER_BYTES * place, NUMBER_BYTES * (place + 1)), "big")
+
+    def value(self, row: int, rows: int) -> bytes | None:
+        """Return one of the `rows` values that the message is made of; None where it has none."""
+        demand(self.number(0) == rows, f"{self._what}: its batch has another number of values")
+        demand(type(row) is int and 0 <= row < rows, f"{self._what}: there is no row {row} among {rows}")
+        begin, end, last = (self.number(place) if place else 0 for place in (row, row + 1, rows))
+        head = NUMBER_BYTES * (1 + rows)
+        demand(self._size == head + (last & ~NO_VALUE), f"{self._what}: its batch has another length")
+        found = self.take(head + (begin & ~NO_VALUE), head + (end & ~NO_VALUE))
+        return None if end & NO_VALUE else found
 
 
 # Signed notes (C2SP signed-note, tlog-checkpoint, tlog-cosignature)
@@ -428,23 +531,14 @@ class Case:
         left = [f"{each.seq} ({each.action})" for each in self.entries if each.seq not in self._used]
         demand(not left, f"entries that do not belong to this case: {', '.join(left)}")
 
-    def _proved(self, given: dict[str, Any], root: str, name: str) -> bytes | None:
-        """Prove this row's value out of its batch, by the leaf that it stands in; raises Wrong."""
-        width, rows = self.batch.event["leaf_rows"], self.batch.event["rows"]
-        index, leaves = self.row // width, -(-rows // width)
-        leaf = [None if each is None else unbase64(each, name) for each in given["leaf"]]
-        demand(len(leaf) == min(width, rows - index * width), f"{name}: its leaf has another number of values")
-        path = [unbase64(step, name) for step in given["path"]]
-        lengths = b"".join(NO_VALUE if each is None else len(each).to_bytes(4, "big") for each in leaf)
-        content = len(leaf).to_bytes(4, "big") + lengths + b"".join(each or b"" for each in leaf)
-        check_inclusion(leaf_hash(content), index, leaves, path, bytes.fromhex(root.removeprefix("sha256:")), name)
-        found: bytes | None = leaf[self.row % width]
-        return found
+    def _proved(self, proof: dict[str, Any], root: str, name: str) -> bytes | None:
+        """Prove this row's value out of its batch, by the bytes around it; raises Wrong."""
+        return Shown(proof, root, name).value(self.row, self.batch.event["rows"])
 
     def _result(self, given: dict[str, Any]) -> dict[str, Any]:
         """Prove one result out of its batch, and read it."""
         batch, name = self.batch.event, f"the result of {self.name}"
-        schema_id, body = unframe(self._proved(given, batch["results_root"], name) or b"", name)
+        schema_id, body = unframe(self._proved(given["proof"], batch["results_digest"], name) or b"", name)
         route = self.route.event
         demand(schema_id == route["result_schema_id"], f"{name}: not written with the route's schema")
         result: dict[str, Any] = Avro.read(json.loads(route["result_schema"]), body)
@@ -466,8 +560,8 @@ class Case:
         if given is None:
             return None
         value = None if given["value"] is None else unbase64(given["value"], "the request")
-        if given["leaf"] is not None:
-            proved = self._proved(given, self.batch.event["requests_digest"], f"the request {self.name}")
+        if given["proof"] is not None:
+            proved = self._proved(given["proof"], self.batch.event["requests_digest"], f"the request {self.name}")
             demand(proved == value, "the request is not the one that was answered")
             self.request_proved = True
         key = None if given["key"] is None else unbase64(given["key"], "the request's key")
@@ -489,9 +583,9 @@ class Case:
 
     def hold_against_topic(self) -> None:
         """Raise Wrong unless what the auditor found when it read the topics again is what the log says."""
-        demand(set(self.reread) == {"at", "requests_digest", "results_root"}, "what was read again is not told")
+        demand(set(self.reread) == {"at", "requests_digest", "results_digest"}, "what was read again is not told")
         batch, again = self.batch.event, self.reread
-        demand(again["results_root"] == batch["results_root"], "the results read again are not those answered")
+        demand(again["results_digest"] == batch["results_digest"], "the results read again are not those answered")
         gone = again["requests_digest"] is None and self.request is None
         demand(gone or again["requests_digest"] == batch["requests_digest"], "the requests read again are others")
 
@@ -543,12 +637,12 @@ class Account:
         request, late = case.request, result["scored_at"] - result["requested_at"]
         values = {"name": case.name, "request_id": result["request_id"], "requested_at": result["requested_at"]}
         said = f"Request {case.name}, id {result['request_id']!r}, of {moment(result['requested_at'])}"
-        self._add("request", said, values, batch, "leaf")
+        self._add("request", said, values, batch, "batch")
         if request is not None:
             features = request["features"]
             said = "features: " + ", ".join(f"{name} {value!r}" for name, value in (features or {}).items())
             values = {"features": features, "key": request["key"], "record_at": moment(request["at"])}
-            proof, entry = ("leaf", batch) if case.request_proved else ("reread", None)
+            proof, entry = ("batch", batch) if case.request_proved else ("reread", None)
             self._add("features", said if features else "its value cannot be read", values, entry, proof)
         online = {name: result[name] for name in result if name.startswith("online_")}
         if online:
@@ -557,7 +651,7 @@ class Account:
             values = {"online": online, "age_milliseconds": age, "missing": missing}
             shown = ", ".join(f"{name.removeprefix('online_')} {value!r}" for name, value in online.items())
             said = f"looked up: {shown}; the oldest {age} ms old; by default: {', '.join(missing) or 'none'}"
-            self._add("online", said, values, batch, "leaf")
+            self._add("online", said, values, batch, "batch")
         outputs = {name: result[name] for name in result if name not in (*ENVELOPE, *LOOKED_UP, *online)}
         said = ", ".join(f"{name} {value!r}" for name, value in outputs.items())
         if result["rejection"]:
@@ -565,7 +659,7 @@ class Account:
         answer = {name: result[name] for name in ENVELOPE}
         answer |= {"outputs": outputs, "latency_milliseconds": late}
         said += f"; scored at {moment(result['scored_at'])}, {late} ms after it was asked"
-        self._add("result", said, answer, batch, "leaf")
+        self._add("result", said, answer, batch, "batch")
         if case.letter is not None:
             kept = {name: case.letter[name] for name in ("name", "reason", "detail", "schema_id", "at", "epoch")}
             self._add("dead letter", f"dead letter: {kept['reason']}: {kept['detail']}", kept, None, "reread")
@@ -677,7 +771,7 @@ def describe(account: dict[str, Any]) -> str:
     """Return an account in plain words, a line for each fact, with what proves it."""
     proofs = {
         "log": "entry {entry}",
-        "leaf": "entry {entry}, by its own leaf",
+        "batch": "entry {entry}, by the digest of the batch",
         "reread": "read again from the topic; the auditor's word",
     }
     lines = [f"{each['said']}  [{proofs[each['proof']].format(**each)}]" for each in account["facts"]]

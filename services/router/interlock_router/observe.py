@@ -79,9 +79,8 @@ def batches_answered(
         rows=len(values),
         rejected=len(scored.rejected),
         epoch=scored.table.epoch,
-        results_root=batches.results_root(values),
-        leaf_rows=batches.LEAF_ROWS,
-        requests_digest=batches.requests_digest(_requests(batch)),
+        results_digest=batches.digest(values),
+        requests_digest=batches.digest(_requests(batch)),
         versions=tuple(
             AnsweredBy(
                 arm=arm.name,

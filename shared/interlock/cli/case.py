@@ -18,7 +18,7 @@ CASE_UNNAMED = Code(
     "It is not clear which result is meant",
     "Give topic/partition/offset, or the endpoint with both --request-id and --requested-at.",
 )
-PROOFS = {"log": "entry {entry}", "leaf": "entry {entry}, own leaf", "reread": "topic, read again"}
+PROOFS = {"log": "entry {entry}", "batch": "entry {entry}, batch", "reread": "topic, read again"}
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def show(
     requested_at: Annotated[str | None, typer.Option(help="When it was asked, as in the request: ISO 8601.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Write one file that proves the case, offline.")] = None,
     neighbours: Annotated[
-        bool, typer.Option("--neighbours", help="With up to 63 requests of others, which prove this one's value.")
+        bool, typer.Option("--neighbours", help="With parts of the requests beside it, which prove its value.")
     ] = False,
     verifier: Annotated[Path | None, typer.Option(help="Write the script that checks such a file.")] = None,
     as_json: AsJson = False,

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from interlock.clock import milliseconds
-from interlock.codec.batches import requests_digest, results_root
+from interlock.codec.batches import digest
 from interlock.codec.observations import columns
 from interlock.codec.rows import decode
 from interlock.kafka.admin import ensure_topics
@@ -162,8 +162,8 @@ def _check_roots(
         )
         assert len(keys) == event.rows
         assert keys[0][1] == event.first_offset
-        assert event.results_root == results_root([written[key] for key in keys], event.leaf_rows)
-        assert event.requests_digest == requests_digest([sent[key] for key in keys], event.leaf_rows)
+        assert event.results_digest == digest([written[key] for key in keys])
+        assert event.requests_digest == digest([sent[key] for key in keys])
         assert event.rejected == sum(rows[key]["rejection"] is not None for key in keys)
         told = {(each.arm, each.model, each.version, each.digest): each.rows for each in event.versions}
         assert told == Counter(

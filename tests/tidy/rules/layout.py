@@ -10,7 +10,7 @@ from tests.tidy.rules.tree import modules, nodes, project, relative, service_pac
 
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
-LONG_MODULES = {"services/auditor/interlock_auditor/verifier.py": 800}
+LONG_MODULES = {"services/auditor/interlock_auditor/verifier.py": 850}
 """One file by purpose: a stranger carries it away and needs nothing else."""
 FORBIDDEN_NAMES = {"base", "common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"}
 REQUIRED = ("app.py", "settings.py")

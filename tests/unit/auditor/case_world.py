@@ -236,8 +236,8 @@ class World:
         return events.BatchAnswered(
             endpoint="fraud", topic="fraud.requests", partition=2, from_offset=FIRST - 3,
             next_offset=FIRST + self.count, first_offset=FIRST, rows=self.count, rejected=1, epoch=3,
-            results_root=batches.results_root(self.results), leaf_rows=batches.LEAF_ROWS,
-            requests_digest=batches.requests_digest([each.value for each in self.requests]),
+            results_digest=batches.digest(self.results),
+            requests_digest=batches.digest([each.value for each in self.requests]),
             versions=(events.AnsweredBy(arm="champion", rows=self.count, **WHICH),), at=later(101),
         )  # fmt: skip
 

@@ -61,14 +61,6 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield path
 
 
-def telling(bundle: dict[str, Any], rng: random.Random) -> list[tuple[Any, ...]]:
-    """Return the paths of all scalars, but of the leaf's many results only eight and this one."""
-    paths = [*leaves(bundle)]
-    results = [path for path in paths if path[:2] == ("result", "leaf")]
-    kept = {*rng.sample(results, min(8, len(results))), ("result", "leaf", bundle["result"]["row"] % 64)}
-    return [path for path in paths if path not in results or path in kept]
-
-
 def changed(bundle: dict[str, Any], path: tuple[Any, ...], change: Any) -> dict[str, Any]:
     """Return a copy with one scalar changed."""
     spoiled = copy.deepcopy(bundle)
@@ -89,7 +81,7 @@ def test_a_good_bundle_tells_the_whole_story(world: World) -> None:
         "promotion", "warmed", "serving", "route", "change", "endpoint",
     ]  # fmt: skip
     assert facts["features"]["proof"] == "reread"
-    assert {each["proof"] for name, each in facts.items() if name != "features"} == {"log", "leaf"}
+    assert {each["proof"] for name, each in facts.items() if name != "features"} == {"log", "batch"}
     assert facts["features"]["values"]["features"] == {"amount": 1.0, "kind": "b"}
     assert facts["online"]["values"] == {"online": {"online_visits": 4.0}, "age_milliseconds": 250, "missing": []}
     assert facts["result"]["values"]["outputs"] == {"score": 0.07}
@@ -101,7 +93,7 @@ def test_a_good_bundle_tells_the_whole_story(world: World) -> None:
 
 
 def test_every_row_of_a_batch_has_its_case(world: World) -> None:
-    """First, last, the rejected one and those at a leaf's border: each is proved by its own leaf."""
+    """First, last, the rejected one and those at a chunk's border: each is proved by the batch's digest."""
     for row in (0, 1, 63, 64, 66, 99):
         account, problems = examine(world.bundle(row))
         assert problems == []
@@ -114,27 +106,29 @@ def features_of(account: dict[str, Any]) -> dict[str, Any]:
     return next(each for each in account["facts"] if each["fact"] == "features")
 
 
-def test_a_request_is_proved_by_its_leaf(world: World) -> None:
-    """Alone in its leaf, or with its neighbours shown, its value is no mere word; else no other request is shown."""
+def test_a_request_is_proved_by_its_batch(world: World) -> None:
+    """Alone in its batch, or with its neighbours shown, its value is no mere word; else no other request is shown."""
     for bundle, proof in (
-        (World(count=1, rejected=-1).bundle(0), "leaf"),
+        (World(count=1, rejected=-1).bundle(0), "batch"),
         (world.bundle(7), "reread"),
-        (world.bundle(7, neighbours=True), "leaf"),
+        (world.bundle(7, neighbours=True), "batch"),
     ):
         account, problems = examine(bundle)
         assert problems == []
         assert features_of(account)["proof"] == proof
-        assert (bundle["request"]["leaf"] is None) == (proof == "reread")
+        assert (bundle["request"]["proof"] is None) == (proof == "reread")
 
 
 def test_another_request_in_place_of_a_proved_one_is_refused(world: World) -> None:
-    """Even whoever holds the log's key cannot put another request where a leaf proves one."""
+    """Even whoever holds the log's key cannot put another request where its batch proves one."""
     other = world.bundle(8)["request"]["value"]
     for bundle in (World(count=1, rejected=-1).bundle(0), world.bundle(7, neighbours=True)):
         bundle["request"]["value"] = other
         assert examine(signed(bundle))[1] == ["the request is not the one that was answered"]
-        bundle["request"]["leaf"][7 if len(bundle["request"]["leaf"]) > 1 else 0] = other
-        assert "does not lead to the root" in examine(signed(bundle))[1][0]
+        chunk = bundle["request"]["proof"]["chunks"][-1]
+        spoiled = base64.b64decode(chunk["content"]).replace(b"r-", b"R-")
+        chunk["content"] = base64.b64encode(spoiled).decode()
+        assert "does not lead to the digest" in examine(signed(bundle))[1][0]
 
 
 def test_a_request_without_a_value_is_proved_too() -> None:
@@ -151,7 +145,7 @@ def test_every_single_change_is_refused(world: World) -> None:
     count = 0
     for row in (7, world.rejected):
         bundle = world.bundle(row)
-        for path in telling(bundle, rng):
+        for path in leaves(bundle):
             for spoiled in spoilings(bundle, path, rng):
                 _, problems = examine(spoiled)
                 assert problems, f"{path}: nothing was said"
@@ -200,23 +194,20 @@ def test_the_log_itself_cannot_change_what_is_proved(world: World) -> None:
     """Signed anew by the log's own key, each change of an entry, a result, a path, a schema or a head is still seen."""
     rng = random.Random(5)
     bundle = world.bundle(7)
-    proved = [
-        path for path in telling(bundle, rng) if path[0] in {"entries", "result", "schemas", "checkpoint", "keys"}
-    ]
-    row = bundle["result"]["row"] % 64
+    proved = [path for path in leaves(bundle) if path[0] in {"entries", "result", "schemas", "checkpoint", "keys"}]
     for path in proved:
         for spoiled in spoilings(bundle, path, rng):
             _, problems = examine(signed(spoiled))
             assert problems, f"{path}: nothing was said"
-    assert ("result", "leaf", row) in proved
+    assert ("result", "proof", "chunks", 0, "content") in proved
 
 
 def test_bytes_inside_what_is_proved_cannot_change(world: World) -> None:
-    """One bit anywhere in entry, payload, path or leaf, well written again and signed by the log: seen."""
+    """One bit anywhere in entry, payload, path or chunk, well written again and signed by the log: seen."""
     rng = random.Random(6)
     bundle = world.bundle(7)
-    for path in telling(bundle, rng):
-        if path[0] not in {"entries", "result"} or path == ("result", "row"):
+    for path in leaves(bundle):
+        if path[0] not in {"entries", "result"} or path[-1] in {"row", "bytes", "index"}:
             continue
 
         def flip(old: str) -> str:

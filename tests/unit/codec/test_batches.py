@@ -1,64 +1,59 @@
-"""The trees over a batch: what they promise is checked against the plain definition of RFC 6962."""
+"""The digests of a batch, and the proof of each value, against the plain definition and the BLAKE3 package."""
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock import merkle
-from interlock.codec.batches import LEAF_ROWS, leaf_of, proof_of, requests_digest, results_root
+from interlock.codec.batches import digest, proof_of
+from interlock.codec.ragged import Ragged
 
-VALUES = st.lists(st.one_of(st.binary(max_size=20), st.none()), max_size=40)
-
-
-def plain_leaf(values: list[bytes | None]) -> bytes:
-    """Return a leaf's content, written the long way."""
-    lengths = b"".join(b"\xff" * 4 if value is None else len(value).to_bytes(4, "big") for value in values)
-    return len(values).to_bytes(4, "big") + lengths + b"".join(value or b"" for value in values)
+VALUES = st.lists(st.one_of(st.binary(max_size=400), st.none()), max_size=40)
 
 
-def plain_root(entries: list[bytes]) -> bytes:
-    """Return the root by the recursive definition (RFC 6962, 2.1)."""
-    if not entries:
-        return sha256(b"").digest()
-    if len(entries) == 1:
-        return sha256(b"\x00" + entries[0]).digest()
-    split = 1 << ((len(entries) - 1).bit_length() - 1)
-    return sha256(b"\x01" + plain_root(entries[:split]) + plain_root(entries[split:])).digest()
+def plain(values: list[bytes | None]) -> bytes:
+    """Return what a digest covers, written the long way."""
+    ends, end = b"", 0
+    for value in values:
+        end += len(value or b"")
+        ends += (end + (2**31 if value is None else 0)).to_bytes(4, "big")
+    return len(values).to_bytes(4, "big") + ends + b"".join(value or b"" for value in values)
 
 
-@given(VALUES, st.integers(1, 9))
-def test_the_roots_are_those_of_the_definition(values: list[bytes | None], leaf_rows: int) -> None:
-    """Leaves of any size, empty values, missing ones, no values at all."""
-    leaves = [plain_leaf(values[at : at + leaf_rows]) for at in range(0, len(values), leaf_rows)]
-    expected = "sha256:" + plain_root(leaves).hex()
-    assert requests_digest(values, leaf_rows) == expected
+@given(VALUES)
+def test_a_digest_is_that_of_the_definition(values: list[bytes | None]) -> None:
+    """Empty values, missing ones, no values at all; as a list and as a column."""
+    assert digest(values) == "blake3:" + blake3(plain(values)).hexdigest()
     present = [value or b"" for value in values]
-    assert results_root(present, leaf_rows) == requests_digest(present, leaf_rows)
+    assert digest(Ragged.of(present)) == digest(present)
 
 
-@given(VALUES.filter(bool), st.integers(1, 9), st.data())
-def test_every_value_has_a_proof(values: list[bytes | None], leaf_rows: int, data: st.DataObject) -> None:
-    """The leaf holds the value and hashes up to the root; with one bit flipped it does not."""
+@given(VALUES.filter(bool), st.data())
+def test_a_proof_shows_what_it_must_and_little_else(values: list[bytes | None], data: st.DataObject) -> None:
+    """The chunks are those of the message, in order, and hold the value, its ends, the last end and the number."""
     row = data.draw(st.integers(0, len(values) - 1))
-    leaf, path = proof_of(values, row, leaf_rows)
-    index, size = row // leaf_rows, -(-len(values) // leaf_rows)
-    root = bytes.fromhex(requests_digest(values, leaf_rows).removeprefix("sha256:"))
-    assert leaf == leaf_of(values[index * leaf_rows : (index + 1) * leaf_rows])
-    assert merkle.verify_inclusion(merkle.leaf_hash(leaf), index, size, path, root)
-    flipped = bytearray(leaf)
-    flipped[data.draw(st.integers(0, len(leaf) - 1))] ^= 1
-    assert not merkle.verify_inclusion(merkle.leaf_hash(bytes(flipped)), index, size, path, root)
+    message = plain(values)
+    size, chunks = proof_of(values, row)
+    assert size == len(message)
+    assert [each.index for each in chunks] == sorted({each.index for each in chunks})
+    shown = dict[int, int]()
+    for each in chunks:
+        assert each.content == message[each.index * 1024 : (each.index + 1) * 1024]
+        shown |= {each.index * 1024 + place: byte for place, byte in enumerate(each.content)}
+    head = 4 * (1 + len(values))
+    begin = head + sum(len(value or b"") for value in values[:row])
+    wanted = [*range(4), *range(4 * max(row, 1), 4 * (row + 2)), *range(head - 4, head)]
+    wanted += range(begin, begin + len(values[row] or b""))
+    assert bytes(shown[place] for place in wanted) == bytes(message[place] for place in wanted)
+    assert len(chunks) <= len({place // 1024 for place in wanted})
 
 
 def test_no_byte_can_move_from_one_value_into_the_next() -> None:
-    """Values that are the same when joined, and a missing one against an empty one, have different roots."""
+    """Values that are the same when joined, and a missing one against an empty one, have different digests."""
     variants: list[list[bytes | None]] = [[b"ab", b"c"], [b"a", b"bc"], [b"abc"], [b"abc", b""], [b"abc", None], []]
-    assert len({requests_digest(values) for values in variants}) == len(variants)
-    assert len({leaf_of(values) for values in variants}) == len(variants)
+    assert len({digest(values) for values in variants}) == len(variants)
 
 
 def test_a_row_that_is_not_there_has_no_proof() -> None:
@@ -68,7 +63,7 @@ def test_a_row_that_is_not_there_has_no_proof() -> None:
             proof_of([b"a", b"b", b"c"], row)
 
 
-def test_a_known_batch_has_a_known_root() -> None:
+def test_a_known_batch_has_a_known_digest() -> None:
     """The numbers that stand in the log of every installation must never change."""
-    values = [bytes([number]) * number for number in range(LEAF_ROWS * 2 + 1)]
-    assert results_root(values) == "sha256:6bc49ff9408e9548d5b751539e85b0e3904ef9bf3d7a904dd5e1c97d3a05b279"
+    values = [bytes([number]) * number for number in range(129)]
+    assert digest(values) == "blake3:675438e8ca05ccd066323ca89a3cead4d389e11546fb7ba558223ecfe4fd030f"

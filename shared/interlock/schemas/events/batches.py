@@ -48,12 +48,10 @@ class BatchAnswered(Event, frozen=True, kw_only=True):
         ',{"name":"rows","type":"int","doc":"How many results the batch has."}'
         ',{"name":"rejected","type":"int","doc":"How many of them are rejections."}'
         ',{"name":"epoch","type":"long","doc":"The epoch of the route by which the batch was answered."}'
-        ',{"name":"results_root","type":"string","doc":"`sha256:` and the RFC 6962 tree hash over the results'
-        ', `leaf_rows` of them in each leaf."}'
-        ',{"name":"leaf_rows","type":"int","doc":"How many values one leaf of either tree holds; the last may'
-        ' hold fewer."}'
-        ',{"name":"requests_digest","type":"string","doc":"`sha256:` and the RFC 6962 tree hash over the requ'
-        "ests' values, in leaves of the same size.\"}"
+        ',{"name":"results_digest","type":"string","doc":"`blake3:` and BLAKE3 over how many results there ar'
+        'e, where each ends (four bytes big-endian) and they."}'
+        ',{"name":"requests_digest","type":"string","doc":"The same over the requests\' values; where there is'
+        ' none, the highest bit of its end is set."}'
         ',{"name":"versions","doc":"The versions that answered.","type":{"type":"array","items":{"type":"reco'
         'rd","name":"AnsweredBy","doc":"A version that answered in a batch.","fields":[{"name":"arm","type":"'
         'string","doc":"The arm of the route that answered, such as champion."}'
@@ -84,12 +82,10 @@ class BatchAnswered(Event, frozen=True, kw_only=True):
     """How many of them are rejections."""
     epoch: int
     """The epoch of the route by which the batch was answered."""
-    results_root: str
-    """`sha256:` and the RFC 6962 tree hash over the results, `leaf_rows` of them in each leaf."""
-    leaf_rows: int
-    """How many values one leaf of either tree holds; the last may hold fewer."""
+    results_digest: str
+    """`blake3:` and BLAKE3 over how many results there are, where each ends (four bytes big-endian) and they."""
     requests_digest: str
-    """`sha256:` and the RFC 6962 tree hash over the requests' values, in leaves of the same size."""
+    """The same over the requests' values; where there is none, the highest bit of its end is set."""
     versions: tuple[AnsweredBy, ...]
     """The versions that answered."""
     at: datetime
