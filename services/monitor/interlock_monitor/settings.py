@@ -37,7 +37,7 @@ class Settings(PlatformSettings):
     stream_flush_seconds: float = Field(
         1.0, gt=0, description="How often what was taken in is brought to Postgres, and windows are closed."
     )
-    stream_rows_max: int = Field(50_000, gt=0, description="At most so many requests are taken in before that.")
+    stream_rows_max: int = Field(200_000, gt=0, description="At most so many requests are taken in before that.")
     stream_windows_max: int = Field(200, gt=0, description="And at most so many windows are touched before that.")
     stream_records_max: int = Field(
         8, gt=0, description="How many observations are fetched at once, and how many wait; each may have 4 MiB."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -129,12 +130,17 @@ class Chunk:
     rows: int = 0
 
 
+WRITTEN_MAX: Final = 32
+"""So many windows are kept as objects; one of thirty features takes half a megabyte."""
+
+
 class Store:
     """The monitor's tables but those of quality. Whoever writes a window holds its row's lock."""
 
     def __init__(self, pool: Pool, window_milliseconds: int) -> None:
         self._pool = pool
         self._length = window_milliseconds
+        self._written = _Written()
 
     async def keep_endpoint(self, unit: Unit, endpoint: str) -> None:
         """Remember that an endpoint's topics exist."""
@@ -210,14 +216,27 @@ class Store:
         for key, state in keyed:
             sketches, *counts, revision = rows[key][7:]
             state.late_rows = state.rows if revision else 0
-            whole = state if sketches is None and not any(counts) else _merged(key, sketches, state)
+            more = state.rows, state.rejected, state.late_rows
+            whole = state if sketches is None and not any(counts) else self._merged(key, sketches, state)
             if whole is None:
-                counted.append((*key, state.rows, state.rejected, state.late_rows))
+                counted.append((*key, *more))
             else:
-                written.append((*key, whole.to_bytes(), whole.rows, whole.rejected, whole.late_rows))
+                written.append((*key, self._written.keep(key, whole), whole.rows, whole.rejected, whole.late_rows))
         await connection.executemany(_WRITE, written)
         if counted:
             await connection.executemany(_COUNT, counted)
+
+    def _merged(self, key: tuple[Any, ...], sketches: bytes | None, state: WindowState) -> WindowState | None:
+        """Return a window with a state added; None where its sketches are not kept any more, or cannot be added to."""
+        if sketches is None:
+            return None
+        try:
+            whole = self._written.take(key, sketches) or WindowState.from_bytes(sketches)
+            whole.merge(state)
+        except ValueError as error:  # nothing mends it, and the counts at least are certain
+            log.error("window.sketches_unusable", detail=str(error), window=key)
+            return None
+        return whole
 
     def _columns(self, key: WindowKey) -> tuple[Any, ...]:
         return (key.endpoint, key.start_milliseconds, self._length, key.model, key.version, key.digest, key.arm)
@@ -236,17 +255,27 @@ class Store:
             await connection.execute(_PRUNE_WINDOWS, windows_before)
 
 
-def _merged(key: tuple[Any, ...], sketches: bytes | None, state: WindowState) -> WindowState | None:
-    """Return a window's sketches with a state added; None where they are not kept any more, or cannot be added to."""
-    if sketches is None:
-        return None
-    try:
-        whole = WindowState.from_bytes(sketches)
-        whole.merge(state)
-    except ValueError as error:  # nothing mends it, and the counts at least are certain
-        log.error("window.sketches_unusable", detail=str(error), window=key)
-        return None
-    return whole
+class _Written:
+    """The windows that were written last, as objects: a window that grows need not be read from its bytes each second.
+
+    An object is used only while Postgres holds the very bytes that were made of it: whatever a transaction came to.
+    """
+
+    def __init__(self) -> None:
+        self._windows: OrderedDict[tuple[Any, ...], tuple[bytes, WindowState]] = OrderedDict()
+
+    def keep(self, key: tuple[Any, ...], window: WindowState) -> bytes:
+        """Return the bytes of a window that is about to be written."""
+        written = window.to_bytes()
+        self._windows[key] = written, window
+        while len(self._windows) > WRITTEN_MAX:
+            self._windows.popitem(last=False)
+        return written
+
+    def take(self, key: tuple[Any, ...], held: bytes) -> WindowState | None:
+        """Return the window that these bytes were made of, to be changed; None where it is not at hand."""
+        written, window = self._windows.pop(key, (None, None))
+        return window if written == held else None
 
 
 def _places(places: Sequence[Place]) -> tuple[list[str], list[int]]:
