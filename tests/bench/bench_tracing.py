@@ -2,7 +2,9 @@
 
 `python -m tests.bench.bench_tracing --home DIR` runs against the servers of a running stack; without `--home` it starts
 its own. With: a real OTLP endpoint, 1 % of roots sampled, every request with a `traceparent` of which 1 % are sampled,
-all metrics. Without: no SDK of OpenTelemetry, and metrics that count nothing. The requests are the same.
+all metrics. Without: no spans, no look at the requests' headers, and metrics that count nothing. The requests are the
+same, one lane of one process answers them, and the variants take turns of some batches (`tests.bench.slices`); what is
+exported in the background is sent off before a turn ends.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import json
 import logging
 import multiprocessing
 import os
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -22,26 +23,25 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import psutil
 import uvloop
-from confluent_kafka import Consumer, TopicPartition
 from opentelemetry import trace
 
-from interlock import metrics, telemetry
+from interlock import memory, metrics, telemetry
 from interlock.codec.contract import request_schema
 from interlock.ids import uuid7
+from interlock.telemetry import spans
 from interlock_router.settings import Settings
-from tests.bench.bench_lane import SIGNATURE, BenchRig, _serve, servers
+from tests.bench.bench_lane import SIGNATURE, BenchRig, servers
+from tests.bench.slices import Slice, Turns, compared, percent_more
 from tests.integration.router import rig as rigs
 
 SAMPLED_EVERY = 100
-ROUND_SECONDS_MAX = 120
-PARTITIONS = 4
-WARM = 0.2
+PASS_SECONDS_MAX = 120.0
 VALUES = 5_000
-LOOK_SECONDS = 0.02
-MODES = ("without", "with")
-PARTS = ("both", "metrics", "traces", "neither")
+BATCHES, SETTLE = 6, 2
+VARIANTS = ("without", "with")
+PARTS = ("both", "metrics", "traces")
+METRICS = tuple(name for name in vars(metrics) if name.isupper() and not name.startswith("_"))
 
 
 class Nothing:
@@ -61,8 +61,9 @@ def main() -> int:
     """Measure, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=None)
-    parser.add_argument("--requests", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--requests", type=int, default=400_000)
+    parser.add_argument("--passes", type=int, default=24)
+    parser.add_argument("--rows", type=int, default=4096, help="the most rows of a batch: small ones cost more spans")
     parser.add_argument("--parts", choices=PARTS, default="both", help="what is measured against neither")
     options = parser.parse_args()
     with (
@@ -71,80 +72,32 @@ def main() -> int:
         _collector() as (collector, taken),
     ):
         os.environ["INTERLOCK_SCHEMA_REGISTRY_URL"] = url
-        measured: dict[str, list[float]] = {mode: [] for mode in MODES}
-        for number in range(options.rounds):
-            for mode in MODES if number % 2 else reversed(MODES):
-                settings = Settings(
-                    kafka_bootstrap_servers=environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"],
-                    schema_registry_url=url,
-                    group="bench-" + uuid7(),
-                )
-                measured[mode].append(
-                    asyncio.run(
-                        _round(settings, options.requests, options.parts if mode == "with" else "neither", collector)
-                    )
-                )
-        spans = taken.value
-    ratios = [on / off for off, on in zip(*(measured[mode] for mode in MODES), strict=True)]
-    figures = {
-        "router_cpu_microseconds_per_event": {mode: round(statistics.median(measured[mode]), 2) for mode in MODES},
-        "cost_percent": round((statistics.median(ratios) - 1) * 100, 2),
-        "cost_percent_of_each_round": [round((ratio - 1) * 100, 1) for ratio in ratios],
-        "bytes_of_spans_collected": spans,
-    }
-    sys.stdout.write(json.dumps(figures) + "\n")
+        settings = Settings(
+            kafka_bootstrap_servers=environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"],
+            schema_registry_url=url,
+            batch_rows_max=options.rows,
+        )
+        endpoint = asyncio.run(_preload(settings, options.requests))
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(
+            target=_route, args=(settings.model_dump_json(), endpoint, vars(options), collector, there)
+        )
+        process.start()
+        slices = [Slice(*each) for each in here.recv()]
+        process.join(20)
+        collected = taken.value
+    figures = compared(slices, "without", {"router": 0.0})
+    each = [round(more, 2) for more in percent_more(slices, "without", "with")]
+    told = {**figures, "bytes_of_spans_collected": collected, "router_percent_more_of_each_slice": each}
+    sys.stdout.write(json.dumps(told) + "\n")
     return 0
 
 
-async def _round(settings: Settings, requests: int, parts: str, collector: str) -> float:
-    """Preload requests, have a router of its own process answer them; return its CPU microseconds an event.
-
-    What a process does once is not what an event costs: the first WARM of all requests are not counted.
-    """
-    rig = BenchRig(settings, PARTITIONS, SIGNATURE)
+async def _preload(settings: Settings, count: int) -> str:
+    """Write what applications send that trace one request in a hundred: the others have a context too."""
+    rig = BenchRig(settings, 1, SIGNATURE)
     await rig.create()
-    _produce(rig, requests)
-    progress = _Progress(settings, rig)
-    progress.wait(0)  # from here on it knows whom to ask
-    with _router(rig, parts, collector) as process:
-        warm = progress.wait(int(requests * WARM))
-        before = sum(process.cpu_times()[:2])
-        progress.wait(requests)
-        used: float = sum(process.cpu_times()[:2]) - before
-    progress.close()
-    return used / (requests - warm) * 1e6
-
-
-class _Progress:
-    """How many requests are answered: the group's committed offsets."""
-
-    def __init__(self, settings: Settings, rig: BenchRig) -> None:
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": settings.kafka_bootstrap_servers,
-                "group.id": settings.group,
-                "isolation.level": "read_uncommitted",  # the other would wait until no transaction is open
-            }
-        )
-        self._places = [TopicPartition(rig.topic("requests"), each) for each in range(PARTITIONS)]
-
-    def wait(self, count: int) -> int:
-        """Return how many there are as soon as there are `count`."""
-        deadline = time.monotonic() + ROUND_SECONDS_MAX
-        while True:
-            answered = sum(max(0, place.offset) for place in self._consumer.committed(self._places, timeout=60))
-            if answered >= count:
-                return answered
-            assert time.monotonic() < deadline, f"{answered} of {count} are answered"
-            time.sleep(LOOK_SECONDS)
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._consumer.close()
-
-
-def _produce(rig: BenchRig, count: int) -> None:
-    """Send what applications send that trace one request in a hundred: the others have a context too."""
     values = [rig.value(number) for number in range(VALUES)]
     for number in range(count):
         sampled = number % SAMPLED_EVERY == 0
@@ -161,40 +114,63 @@ def _produce(rig: BenchRig, count: int) -> None:
             except BufferError:
                 rig._producer.poll(0.1)
     assert rig._producer.flush(30) == 0
+    return rig.endpoint
 
 
-@contextmanager
-def _router(rig: BenchRig, parts: str, collector: str) -> Iterator[psutil.Process]:
-    context = multiprocessing.get_context("spawn")
-    ready, stop = context.Event(), context.Event()
-    process = context.Process(
-        target=_route, args=(rig.settings.model_dump_json(), rig.endpoint, parts, collector, ready, stop)
-    )
-    process.start()
-    assert ready.wait(60)
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        stop.set()
-        process.join(20)
-
-
-def _route(settings: str, endpoint: str, parts: str, collector: str, ready: Any, stop: Any) -> None:
+def _route(settings: str, endpoint: str, options: dict[str, Any], collector: str, pipe: Any) -> None:
+    """Be the router's process."""
+    memory.settle()
     logging.getLogger("aiokafka").setLevel("ERROR")
-    if parts in ("both", "traces"):
-        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector
-        os.environ["OTEL_TRACES_SAMPLER"] = "parentbased_traceidratio"
-        os.environ["OTEL_TRACES_SAMPLER_ARG"] = str(1 / SAMPLED_EVERY)
-        telemetry.setup_traces("router")
-        with telemetry.span("first", traceparent=f"00-{'a' * 32}-{'b' * 16}-01"):
-            pass
-        provider: Any = trace.get_tracer_provider()
-        provider.force_flush()  # so that the connection is there, and what a first export imports
-    if parts in ("neither", "traces"):
-        for name in [name for name in vars(metrics) if name.isupper() and not name.startswith("_")]:
-            setattr(metrics, name, Nothing())
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector
+    os.environ["OTEL_TRACES_SAMPLER"] = "parentbased_traceidratio"
+    os.environ["OTEL_TRACES_SAMPLER_ARG"] = str(1 / SAMPLED_EVERY)
+    telemetry.setup_traces("router")
+    with telemetry.span("first", traceparent=f"00-{'a' * 32}-{'b' * 16}-01"):
+        pass
     values = {name: value for name, value in json.loads(settings).items() if value != "**********"}
-    uvloop.run(_serve(values, endpoint, PARTITIONS, ready, stop))
+    pipe.send(uvloop.run(_serve(values, endpoint, options)))
+
+
+async def _serve(values: dict[str, Any], endpoint: str, options: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Answer the backlog once in each pass, by a new group; return the slices."""
+    slices: list[tuple[Any, ...]] = []
+    switch = _Switch(options["parts"])
+    for number in range(options["passes"]):
+        rig = BenchRig(Settings(**{**values, "group": "bench-" + uuid7()}), 1, SIGNATURE)
+        rig.endpoint = endpoint
+        rig.serving.add("m", 1)
+        rig.route((1, 10_000))
+        turns = Turns(
+            VARIANTS, number, BATCHES, options["requests"], settle=SETTLE, begin=switch.to, settled=switch.send_off
+        )
+        with turns.counting():
+            async with rigs.RunningRouter(rig), asyncio.timeout(PASS_SECONDS_MAX):
+                await turns.done.wait()
+        slices += turns.slices
+    return slices
+
+
+class _Switch:
+    """Turns traces and metrics of this process on and off."""
+
+    def __init__(self, parts: str) -> None:
+        self._traces, self._metrics = parts in ("both", "traces"), parts in ("both", "metrics")
+        self._tracer, self._has_collector = spans._TRACER, telemetry.has_collector
+        self._real = {name: getattr(metrics, name) for name in METRICS}
+
+    def to(self, variant: str) -> None:
+        """Give a variant what it may tell."""
+        told = variant == "with"
+        traces, counts = told and self._traces, told and self._metrics
+        spans._TRACER = self._tracer if traces else trace.NoOpTracer()
+        telemetry.has_collector = self._has_collector if traces else lambda: False
+        for name, real in self._real.items():
+            setattr(metrics, name, real if counts else Nothing())
+
+    def send_off(self) -> None:
+        """Export what was told so far, at the cost of the turn that told it."""
+        provider: Any = trace.get_tracer_provider()
+        provider.force_flush()
 
 
 @contextmanager

@@ -17,13 +17,11 @@ import json
 import logging
 import multiprocessing
 import os
-import statistics
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -34,7 +32,6 @@ import uvloop
 from interlock import memory
 from interlock.codec.contract import request_schema
 from interlock.ids import uuid7
-from interlock.kafka.transaction import PartitionTransactions
 from interlock.settings import tell_libraries
 from interlock.signature import Input, Output, Signature
 from interlock_router import observe
@@ -42,6 +39,7 @@ from interlock_router.settings import Settings
 from tests.bench import work
 from tests.bench.bench_lane import servers
 from tests.bench.replica import Served, replica_of
+from tests.bench.slices import Slice, Turns, compared
 from tests.integration.router import rig as rigs
 from tests.integration.serving import graphs
 
@@ -55,16 +53,6 @@ VARIANTS = {
 }
 """Whether a variant writes observations, whether batches, and whether those hold a digest of the requests too."""
 PASS_SECONDS_MAX = 120.0
-BOOTSTRAP_SAMPLES = 4000
-
-
-class Slice(NamedTuple):
-    """A stretch of batches that were told of in one way: what it cost."""
-
-    variant: str
-    rows: int
-    cpu_seconds: float
-    wall_seconds: float
 
 
 def signature(features: int) -> Signature:
@@ -104,7 +92,8 @@ def main() -> int:
         process.start()
         replica, slices = here.recv()
         process.join(20)
-    sys.stdout.write(json.dumps(_figures([Slice(*each) for each in slices], replica)) + "\n")
+    figures = compared([Slice(*each) for each in slices], "off", {"lane": replica, "router": 0.0})
+    sys.stdout.write(json.dumps({"replica_microseconds": round(1e6 * replica, 2), **figures}) + "\n")
     return 0
 
 
@@ -161,110 +150,38 @@ async def _serve(
             rig.serving = Served(address, MODEL)
             await rig.serving.call("", np.zeros((1, options["features"])), 30.0)
         rig.route((1, 10_000))
-        switch = _Switch(number, options["slice"], options["requests"], options["only"])
+        names = list(VARIANTS) if options["only"] is None else [options["only"]]
+        turns = Turns(names, number, options["slice"], options["requests"])
         before = _replica_seconds()
-        with switch.patched():
+        with _switched(turns):
             async with rigs.RunningRouter(rig), asyncio.timeout(PASS_SECONDS_MAX):
-                await switch.done.wait()
-        slices += switch.slices
+                await turns.done.wait()
+        slices += turns.slices
         replica_seconds += _replica_seconds() - before
     return replica_seconds / (options["passes"] * options["requests"]), slices
 
 
-class _Switch:
-    """Stands between the lane and what it tells: lets through what is on, and goes on to the next variant in time."""
+@contextmanager
+def _switched(turns: Turns) -> Iterator[None]:
+    """Have the lane of this process tell what the variant whose turn it is lets through."""
+    whole = observe._requests
 
-    def __init__(self, first: int, batches: int, requests: int, only: str | None) -> None:
-        self.done = asyncio.Event()
-        self.slices: list[Slice] = []
-        names = list(VARIANTS) if only is None else [only]
-        self._order = names[first % len(names) :] + names[: first % len(names)]  # no variant always has the same turn
-        self._batches = batches
-        self._left = requests
-        self._commits = self._rows = 0
-        self._begun: tuple[float, float] | None = None
+    def observations(*arguments: Any) -> list[Any]:
+        return observe.observations(*arguments) if VARIANTS[turns.variant][0] else []
 
-    @property
-    def _variant(self) -> str:
-        return self._order[self._commits // self._batches % len(self._order)]
+    def batches_answered(*arguments: Any) -> list[Any]:
+        return observe.batches_answered(*arguments) if VARIANTS[turns.variant][1] else []
 
-    @contextmanager
-    def patched(self) -> Iterator[None]:
-        """Have the lane of this process work under the switch."""
-        commit, whole = PartitionTransactions.commit, observe._requests
+    def requests(batch: Any) -> Any:
+        return whole(batch) if VARIANTS[turns.variant][2] else []
 
-        def observations(*arguments: Any) -> list[Any]:
-            return observe.observations(*arguments) if VARIANTS[self._variant][0] else []
-
-        def batches_answered(*arguments: Any) -> list[Any]:
-            return observe.batches_answered(*arguments) if VARIANTS[self._variant][1] else []
-
-        def requests(batch: Any) -> Any:
-            return whole(batch) if VARIANTS[self._variant][2] else []
-
-        async def counted(transactions: PartitionTransactions, outgoing: Any, next_offset: int, stamp: int) -> None:
-            await commit(transactions, outgoing, next_offset, stamp)
-            self._committed(len(outgoing[0].records))
-
-        with (
-            mock.patch("interlock_router.lane.observations", observations),
-            mock.patch("interlock_router.lane.batches_answered", batches_answered),
-            mock.patch("interlock_router.observe._requests", requests),
-            mock.patch.object(PartitionTransactions, "commit", counted),
-        ):
-            yield
-
-    def _committed(self, rows: int) -> None:
-        variant, self._rows = self._variant, self._rows + rows
-        self._left -= rows
-        self._commits += 1
-        if self._commits % self._batches == 0:
-            now = time.process_time(), time.perf_counter()
-            if self._begun is not None and self._commits > self._batches * len(self._order):  # the first turns warm up
-                cpu, wall = now[0] - self._begun[0], now[1] - self._begun[1]
-                self.slices.append(Slice(variant, self._rows, cpu, wall))
-            self._begun, self._rows = now, 0
-        if self._left <= 0:
-            self.done.set()
-
-
-def _figures(slices: list[Slice], replica: float) -> dict[str, Any]:
-    """Return for each variant CPU and rate, and how much more than `off`: the median, and its interval of 95 %.
-
-    A slice is held against the mean of the slices of `off` nearest before and behind it. The interval is that of the
-    median over bootstrap samples of the slices. `replica` is CPU seconds a row.
-    """
-    figures: dict[str, Any] = {"replica_microseconds": round(1e6 * replica, 2)}
-    places = [index for index, each in enumerate(slices) if each.variant == "off"]
-    for name in dict.fromkeys(each.variant for each in slices):
-        mine = [(index, each) for index, each in enumerate(slices) if each.variant == name]
-        figures[name] = {
-            "slices": len(mine),
-            "rows_per_slice": round(statistics.mean(each.rows for _, each in mine)),
-            "cpu_microseconds": round(statistics.median(1e6 * each.cpu_seconds / each.rows for _, each in mine), 2),
-            "events_per_second": round(statistics.median(each.rows / each.wall_seconds for _, each in mine)),
-        }
-        if not places or name == "off":
-            continue
-        shares: dict[str, list[float]] = {"lane": [], "router": [], "time": []}
-        for index, each in mine:
-            beside = sorted(places, key=lambda place, index=index: abs(place - index))[:2]  # type: ignore[misc]  # bound
-            off = statistics.mean(slices[place].cpu_seconds / slices[place].rows for place in beside)
-            wall = statistics.mean(slices[place].wall_seconds / slices[place].rows for place in beside)
-            more = each.cpu_seconds / each.rows - off
-            shares["lane"].append(100 * more / (off + replica))
-            shares["router"].append(100 * more / off)
-            shares["time"].append(100 * (each.wall_seconds / each.rows / wall - 1))
-        for title, found in shares.items():
-            figures[name][f"{title}_percent_more"] = _median(found)
-    return figures
-
-
-def _median(values: list[float]) -> dict[str, float]:
-    """Return the median, and where 95 % of the medians of bootstrap samples lie."""
-    samples = np.random.default_rng(1).choice(values, (BOOTSTRAP_SAMPLES, len(values)))
-    low, high = np.percentile(np.median(samples, axis=1), (2.5, 97.5))
-    return {"median": round(float(np.median(values)), 1), "low": round(float(low), 1), "high": round(float(high), 1)}
+    with (
+        mock.patch("interlock_router.lane.observations", observations),
+        mock.patch("interlock_router.lane.batches_answered", batches_answered),
+        mock.patch("interlock_router.observe._requests", requests),
+        turns.counting(),
+    ):
+        yield
 
 
 if __name__ == "__main__":

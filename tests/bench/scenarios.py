@@ -31,7 +31,8 @@ DISK_BYTES: Final = 700
 """What a request of the overload takes on disk, results and all: the broker deletes no sooner than after minutes."""
 SWITCHES: Final = 50
 SWITCHES_QUICK: Final = 3
-TRACING_ROUNDS_MIN: Final = 4
+TRACING_PASSES: Final = 24
+TRACING_PASSES_QUICK: Final = 3
 TRACING_SECONDS_MAX: Final = 1_800.0
 
 
@@ -173,17 +174,12 @@ def overload(bench: Bench) -> None:
 def tracing(bench: Bench) -> None:
     """What traces at 1 % and all metrics cost a lane, by `bench_tracing`, which tells what it compares."""
     command = [sys.executable, "-m", "tests.bench.bench_tracing", "--home", bench.environment["INTERLOCK_HOME"]]
-    command += [
-        "--rounds",
-        str(max(TRACING_ROUNDS_MIN, bench.options.rounds)),
-        "--requests",
-        str(bench.options.requests),
-    ]
+    command += ["--passes", str(TRACING_PASSES_QUICK if bench.options.quick else TRACING_PASSES)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=TRACING_SECONDS_MAX)
     found = json.loads(done.stdout.splitlines()[-1])
     bench.figures["tracing"] = found
-    costs = tuple(found["cost_percent_of_each_round"])
     what = "router CPU with traces at 1 % and all metrics on, more than with both off"
+    costs = tuple(found["router_percent_more_of_each_slice"])
     bench.find(Finding("tracing", what, costs, "at most", 3.0, 1.0, unit=" %"))
 
 
