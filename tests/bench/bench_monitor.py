@@ -43,6 +43,7 @@ from interlock.codec.contract import request_schema
 from interlock.embedded.home import Home
 from interlock.ids import uuid7
 from interlock.schemas.events import BuildSucceeded
+from interlock.settings import tell_libraries
 from interlock.signature import Matrix
 from interlock_builder.profile import profile
 from interlock_router.settings import Settings
@@ -77,12 +78,13 @@ def main() -> int:
     """Measure, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=None)
-    parser.add_argument("--requests", type=int, default=240_000)
+    parser.add_argument("--requests", type=int, default=800_000, help="some ten seconds: windows close meanwhile")
     parser.add_argument("--warm", type=int, default=40_000, help="requests before, which are not counted")
     parser.add_argument("--rounds", type=int, default=5, help="of each variant")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--only", choices=tuple(VARIANTS), help="one variant alone, to be profiled")
     options = parser.parse_args()
+    tell_libraries()
     with (
         _servers(options.home) as environment,
         tempfile.TemporaryDirectory() as folder,
