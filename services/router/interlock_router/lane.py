@@ -186,7 +186,8 @@ class Lane:
             if not behind:
                 await idle.wait()
             await self._rest(taken_at + self._settings.batch_interval_seconds - self._parts.clock.monotonic())
-            taken = await reader.take(self._settings.poll_seconds, self._pace.rows)
+            versions = len(self._parts.routes.of(self._endpoint).arms)
+            taken = await reader.take(self._settings.poll_seconds, self._pace.rows(versions))
             taken_at, taken_moment = self._parts.clock.monotonic(), self._parts.clock.now()
             if taken is None:
                 slots.release()

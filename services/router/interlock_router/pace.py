@@ -11,12 +11,15 @@ ROWS_MIN = 64
 GROWTH = 4
 """How many times more is taken than before, at most."""
 
+VERSIONS_MAX = 4
+"""For so many versions at most a lane takes more: ten that share what one would be given are asked for a tenth each."""
+
 
 class Pace:
     """The pace of one lane.
 
     Large batches share what a call and a transaction cost among more requests; but a call has a time limit, and a
-    version of which each row takes a millisecond must not be given sixteen thousand.
+    version of which each row takes a millisecond must not be given sixteen thousand. `rows_max` is for one version.
     """
 
     def __init__(self, rows_max: int, seconds_aim: float) -> None:
@@ -24,13 +27,13 @@ class Pace:
         self._seconds_aim = seconds_aim
         self._rows = min(ROWS_FIRST, rows_max)
 
-    @property
-    def rows(self) -> int:
-        """How many requests to take next at most."""
-        return self._rows
+    def rows(self, versions: int = 1) -> int:
+        """Return how many requests to take next at most, where so many versions share them."""
+        return min(self._rows, self._rows_max * min(max(versions, 1), VERSIONS_MAX))
 
     def scored(self, rows: int, seconds: float) -> None:
         """Learn how long it took to score so many."""
-        within = int(rows * self._seconds_aim / seconds) if seconds > 0 else self._rows_max
+        bound = self._rows_max * VERSIONS_MAX
+        within = int(rows * self._seconds_aim / seconds) if seconds > 0 else bound
         if within <= self._rows or rows > self._rows // GROWTH:  # a small batch says little about a large one
-            self._rows = max(min(ROWS_MIN, self._rows_max), min(within, GROWTH * self._rows, self._rows_max))
+            self._rows = max(min(ROWS_MIN, self._rows_max), min(within, GROWTH * self._rows, bound))

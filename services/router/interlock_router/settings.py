@@ -23,8 +23,8 @@ class Settings(PlatformSettings):
     batch_rows_max: int = Field(
         16_384,
         gt=0,
-        description="The most requests a lane takes at once; where ten versions share them, each is still asked for "
-        "many.",
+        description="The most requests a lane takes at once for one version; up to four times as many where several "
+        "share them, so that each is still asked for many.",
     )
     batch_seconds_aim: float = Field(
         1.0,
