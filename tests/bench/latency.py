@@ -20,6 +20,8 @@ from tests.bench.rounds import Contender
 
 ENDPOINT: Final = "pace"
 """Its requests are dropped before each round: every group begins with an empty topic."""
+STREAM_RATE: Final = 10_000.0
+"""From here on requests are sent a tick at a time: sent one by one they would take a core that those measured need."""
 WARM_SECONDS: Final = 5.0
 """What is due so soon after the start is sent, but not counted."""
 SETTLE_SECONDS: Final = 0.3
@@ -77,8 +79,9 @@ def paced(
     logs = bench.options.out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     sent_file, read_file = logs / f"{group}-sent.npy", logs / f"{group}-read.npy"
+    role = "stream" if rate >= STREAM_RATE else "send"
     sending = pace.command(
-        "send", kafka, requests, sent_file, rate=rate, seconds=WARM_SECONDS + seconds,
+        role, kafka, requests, sent_file, rate=rate, seconds=WARM_SECONDS + seconds,
         seed=work.SEED + number, spaced=int(spaced),
     )  # fmt: skip
     reading = pace.command("read", kafka, results, read_file)

@@ -8,18 +8,26 @@ could be sent: so a service that stalls cannot hide it (no coordinated omission)
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import uvloop
+from aiokafka import AIOKafkaProducer
 from confluent_kafka import TopicPartition
 
+from interlock.codec.ragged import Ragged
+from interlock.kafka.prepared import Prepared, Rows, prepared
+from interlock.kafka.produce import WholeSender
 from tests.bench import work
 from tests.bench.topics import Kafka, take
 
@@ -30,6 +38,8 @@ FLUSH_SECONDS_MAX: Final = 60.0
 READ_ROWS: Final = 2_000
 TICK_SECONDS: Final = 0.005
 FLOOD_NAMES: Final = 65_536
+FLOOD_ROWS: Final = 4_096
+BLOCK_BYTES_MAX: Final = 1024 * 1024
 LINGER_MILLISECONDS: Final = 1
 SPACED_LEAST: Final = 0.7
 """Lone requests are spaced by 70 to 130 % of the even interval, so that none falls into step with a timer."""
@@ -37,6 +47,7 @@ _NAME_AT: Final = 7
 _NAME_BYTES: Final = 9
 
 Times = npt.NDArray[np.float64]
+Found = TypeVar("Found")
 
 
 def due_times(rate: float, seconds: float, seed: int, *, spaced: bool) -> Times:
@@ -70,26 +81,94 @@ def send(given: argparse.Namespace) -> None:
     np.save(given.file, np.stack([np.array(dues), sent]))
 
 
+def stream(given: argparse.Namespace) -> None:
+    """Do what `send` does for many requests a second: those of each tick in record batches that were written before.
+
+    A request goes when its tick ends, as a producer with a linger of TICK_SECONDS would let it go, and the sender takes
+    a few per cent of a core at any rate, where a call for each request would take most of one.
+    """
+    times = due_times(given.rate, given.seconds, given.seed, spaced=False)
+    keys = work.keys(times.size, given.seed)
+    blocks = _blocks(np.arange(times.size), keys, (times / TICK_SECONDS).astype(np.int64))
+    sent = np.empty(times.size)
+
+    async def go(producer: AIOKafkaProducer) -> Times:
+        start = time.monotonic() + LEAD_SECONDS
+        waiting: list[asyncio.Future[Any]] = []
+        for block in blocks:
+            due = start + (block.tick + 1) * TICK_SECONDS
+            while (now := time.monotonic()) < due:
+                await asyncio.sleep(due - now)
+            sent[block.numbers] = now
+            waiting.append(await producer.send_batch(block.batch, given.topic, partition=block.partition))
+        await asyncio.gather(*waiting)
+        return times + start
+
+    dues = uvloop.run(_producing(given, go))
+    np.save(given.file, np.stack([dues, sent]))
+
+
 def flood(given: argparse.Namespace) -> None:
-    """Send at a rate in ticks, whatever becomes of it; write down how many were sent. Names repeat after a while."""
-    kafka = Kafka(given.bootstrap)
-    values, keys = [work.request(number) for number in range(FLOOD_NAMES)], work.keys(FLOOD_NAMES, given.seed)
-    producer = kafka.producer()
-    producer.list_topics(given.topic, timeout=FLUSH_SECONDS_MAX)
-    _say_ready()
-    start, total, sent = time.monotonic(), int(given.rate * given.seconds), 0
-    while sent < total:
-        wanted = min(total, int((time.monotonic() - start) * given.rate))
-        while sent < wanted:
-            place = sent % FLOOD_NAMES
-            try:
-                producer.produce(given.topic, value=values[place], key=keys[place])
-                sent += 1
-            except BufferError:
-                producer.poll(TICK_SECONDS)
-        producer.poll(TICK_SECONDS)
-    assert producer.flush(FLUSH_SECONDS_MAX) == 0
-    np.save(given.file, np.array([sent, time.monotonic() - start]))
+    """Send at a rate, whatever becomes of it; write down how many were sent. Names repeat after a while."""
+    blocks = _blocks(np.arange(FLOOD_NAMES), work.keys(FLOOD_NAMES, given.seed), np.arange(FLOOD_NAMES) // FLOOD_ROWS)
+    total = int(given.rate * given.seconds)
+
+    async def go(producer: AIOKafkaProducer) -> tuple[int, float]:
+        start, sent, last = time.monotonic(), 0, dict[int, asyncio.Future[Any]]()
+        for block in cycle(blocks):
+            if sent >= total:
+                break
+            while sent > (time.monotonic() - start) * given.rate:
+                await asyncio.sleep(TICK_SECONDS)
+            if block.partition in last:
+                await last[block.partition]  # one block of a partition is under way: this very one may come again
+            last[block.partition] = await producer.send_batch(block.batch, given.topic, partition=block.partition)
+            sent += block.numbers.size
+        await asyncio.gather(*last.values())
+        return sent, time.monotonic() - start
+
+    np.save(given.file, np.array(uvloop.run(_producing(given, go))))
+
+
+class Block(NamedTuple):
+    """Requests of one tick that go to one partition, written already."""
+
+    tick: int
+    partition: int
+    numbers: npt.NDArray[np.int64]
+    batch: Prepared
+
+
+def _blocks(numbers: npt.NDArray[np.int64], keys: Sequence[bytes], ticks: npt.NDArray[np.int64]) -> list[Block]:
+    """Write requests into one record batch for each tick and partition, in the order in which they are to be sent."""
+    partitions = np.array([zlib.crc32(key) % work.PARTITIONS for key in keys])
+    group = ticks * work.PARTITIONS + partitions
+    order = np.argsort(group, kind="stable")
+    cuts = np.flatnonzero(np.diff(group[order])) + 1
+    stamp, blocks = round(time.time() * 1000), []
+    for rows in np.split(order, cuts):
+        values = Ragged.of([work.request(number) for number in numbers[rows].tolist()])
+        [batch] = prepared(
+            Rows([keys[row] for row in rows.tolist()], values), stamp, BLOCK_BYTES_MAX, transactional=False
+        )
+        blocks.append(Block(int(ticks[rows[0]]), int(partitions[rows[0]]), numbers[rows], batch))
+    return blocks
+
+
+async def _producing(given: argparse.Namespace, go: Callable[[AIOKafkaProducer], Awaitable[Found]]) -> Found:
+    """Run `go` with a producer, after saying that all is ready."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=given.bootstrap, enable_idempotence=True, max_batch_size=BLOCK_BYTES_MAX,
+        max_request_size=work.PARTITIONS * BLOCK_BYTES_MAX,
+    )  # fmt: skip
+    producer._sender = WholeSender.replacing(producer)
+    await producer.start()
+    try:
+        await producer.partitions_for(given.topic)
+        _say_ready()
+        return await go(producer)
+    finally:
+        await producer.stop()
 
 
 def read(given: argparse.Namespace) -> None:
@@ -125,7 +204,9 @@ def command(role: str, kafka: Kafka, topic: str, file: Path, **more: float | str
     return [sys.executable, "-m", "tests.bench.pace", role, *(w for n, v in words.items() for w in ("--" + n, v) if w)]
 
 
-ROLES: Final[dict[str, Callable[[argparse.Namespace], None]]] = {"send": send, "flood": flood, "read": read}
+ROLES: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
+    "send": send, "stream": stream, "flood": flood, "read": read,
+}  # fmt: skip
 
 
 def main() -> int:

@@ -166,7 +166,8 @@ class Seen:
         if self.rows <= rows_max:
             yield self
             return
-        offsets = np.sort(np.concatenate(self._offsets))
+        first, *others = self._offsets
+        offsets = np.sort(np.concatenate((first, *others))) if others else first
         bounds = [self.from_offset, *offsets[rows_max::rows_max].tolist(), self.next_offset]
         for start, end in pairwise(bounds):
             yield replace(
