@@ -66,7 +66,7 @@ class Cases:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return a request's bundle and its account; nothing leaves that a stranger would refuse.
 
-        `neighbours`: with the other requests of its leaf, which prove its value too.
+        `neighbours`: with parts of the requests beside it, which prove its value too.
         Raises Refusal with one of the codes of `case_errors`, and Transient while a server is away.
         """
         entry, checkpoint = await self._batch(coordinates)

@@ -216,10 +216,9 @@ class Store:
         for key, state in keyed:
             sketches, *counts, revision = rows[key][7:]
             state.late_rows = state.rows if revision else 0
-            more = state.rows, state.rejected, state.late_rows
             whole = state if sketches is None and not any(counts) else self._merged(key, sketches, state)
             if whole is None:
-                counted.append((*key, *more))
+                counted.append((*key, state.rows, state.rejected, state.late_rows))
             else:
                 written.append((*key, self._written.keep(key, whole), whole.rows, whole.rejected, whole.late_rows))
         await connection.executemany(_WRITE, written)
