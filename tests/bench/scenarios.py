@@ -142,7 +142,10 @@ def lone(bench: Bench) -> None:
 
 
 def overload(bench: Bench) -> None:
-    """Half as much again as can be answered, for five minutes, against as much as can be answered."""
+    """Half as much again as is answered at most, for five minutes, against that.
+
+    At most is answered what the lanes answer beside a sender of as much as they can drain alone, as for half load.
+    """
     peak = bench.peak()
     seconds = OVERLOAD_SECONDS_QUICK if bench.options.quick else OVERLOAD_SECONDS
     room = shutil.disk_usage(bench.environment["INTERLOCK_HOME"]).free
@@ -152,9 +155,10 @@ def overload(bench: Bench) -> None:
         return
     lanes = bench.lanes("lanes", endpoint=pacing.ENDPOINT)
     full = overloading.overloaded(bench, lanes, peak, min(seconds, FULL_SECONDS), 0)
-    over = overloading.overloaded(bench, lanes, peak * OVERLOAD, seconds, 1)
+    offered = full.goodput * OVERLOAD
+    over = overloading.overloaded(bench, lanes, offered, seconds, 1)
     bench.figures["overload"] = {"at peak": full.summary(), "over": over.summary(), "seconds": seconds}
-    what = f"overload at 150 % ({peak * OVERLOAD:,.0f}/s) for {seconds:.0f} s: "
+    what = f"overload at 150 % ({offered:,.0f}/s) for {seconds:.0f} s: "
     note = f"{over.goodput:,.0f}/s of {full.goodput:,.0f}/s; backlog {over.backlog:,} drained at {over.after:,.0f}/s"
     goodput = tuple(each / full.goodput for each in over.windows)
     memory = over.memory_peak / full.memory_peak
