@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -19,7 +19,6 @@ from interlock.serving.failures import ModelDied, ModelRaised, ModelTimedOut
 from interlock.serving.runtime import bad_rows
 from interlock.signature import Matrix
 from interlock_router.batch import Batch, Rejection
-from interlock_router.calls import Serving, SharedCalls
 from interlock_router.errors import RouteMoved, WrongVersion
 from interlock_router.features_store import Lookup
 from interlock_router.model import Arm, RouteTable, Rows, parts_of
@@ -28,6 +27,14 @@ from interlock_router.settings import Settings
 
 log = structlog.get_logger("interlock.router")
 T = TypeVar("T")
+
+
+class Serving(Protocol):
+    """Calls to versions by the name of their application (`interlock.serving.cluster.Handles`)."""
+
+    async def call(self, name: str, matrix: Matrix, seconds_max: float) -> tuple[str, Matrix]:
+        """Return the replica's digest and outputs; raises Transient, ModelRaised, ModelDied, ModelTimedOut."""
+        ...
 
 
 @dataclass
@@ -57,7 +64,7 @@ class Scorer:
 
     def __init__(self, settings: Settings, serving: Serving, clock: Clock, features: Lookup | None = None) -> None:
         self._settings = settings
-        self._serving = SharedCalls(serving)
+        self._serving = serving
         self._clock = clock
         self._features = features
         self._searching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
