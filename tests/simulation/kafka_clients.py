@@ -34,7 +34,7 @@ def written(records: Any) -> list[Any]:
     if isinstance(records, Rows):
         every = enumerate(zip(records.keys, records.values, strict=True))
         return [(key, value, list(records.headers.get(row, ()))) for row, (key, value) in every]
-    return list(records)
+    return [(key, bytes(value), headers) for key, value, headers in records]
 
 
 class SimulatedTransactions:
