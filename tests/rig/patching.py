@@ -23,7 +23,7 @@ def records_of(outgoing: Outgoing) -> list[Any]:
     """Return outgoing records one by one, as (key, value, headers), also where they are columns."""
     columns: Any = outgoing.records
     if not hasattr(columns, "keys"):
-        return list(columns)
+        return [(key, bytes(value), headers) for key, value, headers in columns]
     return [
         (key, value, list(columns.headers.get(row, ())))
         for row, (key, value) in enumerate(zip(columns.keys, columns.values, strict=True))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from aiokafka import AIOKafkaConsumer
-
-from interlock.kafka.partition import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 __all__ = ["TopicPartition", "lags"]
 
