@@ -89,7 +89,7 @@ def stream(given: argparse.Namespace) -> None:
     """
     times = due_times(given.rate, given.seconds, given.seed, spaced=False)
     keys = work.keys(times.size, given.seed)
-    blocks = _blocks(np.arange(times.size), keys, (times / TICK_SECONDS).astype(np.int64))
+    blocks = _blocks(keys, (times / TICK_SECONDS).astype(np.int64))
     sent = np.empty(times.size)
 
     async def go(producer: AIOKafkaProducer) -> Times:
@@ -110,7 +110,7 @@ def stream(given: argparse.Namespace) -> None:
 
 def flood(given: argparse.Namespace) -> None:
     """Send at a rate, whatever becomes of it; write down how many were sent. Names repeat after a while."""
-    blocks = _blocks(np.arange(FLOOD_NAMES), work.keys(FLOOD_NAMES, given.seed), np.arange(FLOOD_NAMES) // FLOOD_ROWS)
+    blocks = _blocks(work.keys(FLOOD_NAMES, given.seed), np.arange(FLOOD_NAMES) // FLOOD_ROWS)
     total = int(given.rate * given.seconds)
 
     async def go(producer: AIOKafkaProducer) -> tuple[int, float]:
@@ -139,7 +139,7 @@ class Block(NamedTuple):
     batch: Prepared
 
 
-def _blocks(numbers: npt.NDArray[np.int64], keys: Sequence[bytes], ticks: npt.NDArray[np.int64]) -> list[Block]:
+def _blocks(keys: Sequence[bytes], ticks: npt.NDArray[np.int64]) -> list[Block]:
     """Write requests into one record batch for each tick and partition, in the order in which they are to be sent."""
     partitions = np.array([zlib.crc32(key) % work.PARTITIONS for key in keys])
     group = ticks * work.PARTITIONS + partitions
@@ -147,11 +147,11 @@ def _blocks(numbers: npt.NDArray[np.int64], keys: Sequence[bytes], ticks: npt.ND
     cuts = np.flatnonzero(np.diff(group[order])) + 1
     stamp, blocks = round(time.time() * 1000), []
     for rows in np.split(order, cuts):
-        values = Ragged.of([work.request(number) for number in numbers[rows].tolist()])
+        values = Ragged.of([work.request(number) for number in rows.tolist()])
         [batch] = prepared(
             Rows([keys[row] for row in rows.tolist()], values), stamp, BLOCK_BYTES_MAX, transactional=False
         )
-        blocks.append(Block(int(ticks[rows[0]]), int(partitions[rows[0]]), numbers[rows], batch))
+        blocks.append(Block(int(ticks[rows[0]]), int(partitions[rows[0]]), rows, batch))
     return blocks
 
 

@@ -181,26 +181,43 @@ def leaf_hash(content: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + content).digest()
 
 
+def log_node(left: bytes, right: bytes, _top: bool) -> bytes:
+    """Return the hash of the node over two."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
 def check_inclusion(leaf: bytes, index: int, size: int, path: list[bytes], root: bytes, what: str) -> None:
     """Raise Wrong unless the path leads from the leaf at `index` to the root of a tree of `size` leaves."""
     demand(0 <= index < size, f"{what}: there is no leaf {index} among {size}")
-    node, last, found = index, size - 1, leaf
-    for step in path:
+    found = climbed(leaf, index, size, path, log_node, what)
+    demand(found == root, f"{what}: its path does not lead to the root")
+
+
+def climbed(
+    found: bytes, node: int, size: int, path: list[bytes], join: Callable[[bytes, bytes, bool], bytes], what: str
+) -> bytes:
+    """Return what a path leads to from leaf `node` of `size`; nothing where it ends too soon.
+
+    `join` is given two neighbours, and whether the node over them is the root.
+    """
+    last = size - 1
+    for number, step in enumerate(path):
         demand(last, f"{what}: its path is too long")
+        top = number == len(path) - 1
         if node & 1 or node == last:
-            found = hashlib.sha256(b"\x01" + step + found).digest()
-            while not node & 1 and node:
+            found = join(step, found, top)
+            while not node & 1 and node:  # at the right edge a node without a neighbour rises as it is
                 node, last = node >> 1, last >> 1
         else:
-            found = hashlib.sha256(b"\x01" + found + step).digest()
+            found = join(found, step, top)
         node, last = node >> 1, last >> 1
-    demand(not last and found == root, f"{what}: its path does not lead to the root")
+    return b"" if last else found
 
 
 # BLAKE3 (O'Connor and others, sections 2.1-2.5): a tree over chunks of 1024 bytes, shaped like that of RFC 9162
 
 
-CHUNK, BLOCK, WORDS = 1024, 64, 16
+CHUNK, BLOCK = 1024, 64
 CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
 IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
 PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
@@ -238,9 +255,9 @@ def chunk_value(content: bytes, index: int, flags: int) -> bytes:
     return struct.pack("<8I", *value)
 
 
-def node_value(left: bytes, right: bytes, flags: int) -> bytes:
-    """Return the chaining value of the node over two; `flags` is ROOT at the top."""
-    return struct.pack("<8I", *compress(IV, left + right, 0, PARENT | flags))
+def node_value(left: bytes, right: bytes, top: bool) -> bytes:
+    """Return the chaining value of the node over two."""
+    return struct.pack("<8I", *compress(IV, left + right, 0, PARENT | (ROOT if top else 0)))
 
 
 class Shown:
@@ -263,17 +280,9 @@ class Shown:
         last = max(self._size - 1, 0) // CHUNK
         expected = CHUNK if index < last else self._size - last * CHUNK
         demand(index <= last and len(content) == expected, f"{self._what}: chunk {index} has another length")
-        node, found = index, chunk_value(content, index, 0 if path else ROOT)
-        for number, step in enumerate(path):
-            top = ROOT if number == len(path) - 1 else 0
-            demand(last and len(step) == 32, f"{self._what}: the path of chunk {index} is another")
-            left = node & 1 or node == last
-            while left and not node & 1:  # at the right edge a node without a neighbour rises as it is
-                node, last = node >> 1, last >> 1
-            found = node_value(step, found, top) if left else node_value(found, step, top)
-            node, last = node >> 1, last >> 1
-        demand(not last, f"{self._what}: the path of chunk {index} is too short")
-        return found
+        demand(all(len(step) == 32 for step in path), f"{self._what}: the path of chunk {index} is another")
+        value = chunk_value(content, index, 0 if path else ROOT)
+        return climbed(value, index, last + 1, path, node_value, f"{self._what}, chunk {index}")
 
     def take(self, start: int, end: int) -> bytes:
         """Return the bytes from `start` up to `end`; raises Wrong where they are not all shown."""

@@ -16,8 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 CHUNK_BYTES: Final = 1024
-VALUE_BYTES: Final = 32
-"""A chaining value: what a chunk or a node of the tree is hashed to."""
 
 Words = npt.NDArray[np.uint32]
 
