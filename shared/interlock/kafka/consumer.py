@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,6 @@ from interlock.errors import InterlockError, Poison, Refusal, Transient
 from interlock.kafka import REQUEST_TIMEOUT_MILLISECONDS, connection
 from interlock.kafka.checksums import FETCH, all_sound
 from interlock.kafka.closing import closed
-from interlock.kafka.lag import lags
 from interlock.settings import PlatformSettings
 
 POLL_MILLISECONDS = 200
@@ -172,7 +172,7 @@ class ControlConsumer:
                 batch = await consumer.getmany(timeout_ms=POLL_MILLISECONDS, max_records=POLL_ROWS_MAX)
                 for partition, records in batch.items():
                     await self._take(consumer, partition, records)
-                self._measure(consumer)
+                await self._measure(consumer)
         finally:
             await closed(consumer, STOP_SECONDS_MAX)
 
@@ -296,12 +296,17 @@ class ControlConsumer:
                 "offset.uncommitted", detail=f"{type(error).__name__}: {error}", topic=partition.topic, offset=offset
             )
 
-    def _measure(self, consumer: AIOKafkaConsumer) -> None:
+    async def _measure(self, consumer: AIOKafkaConsumer) -> None:
         """Note the lag; with nothing to do, or with a retry ahead, standing still is no fault."""
         waiting = 0
-        # Nothing is awaited in between, and nothing asked of the driver: a partition may go while one waits.
-        for partition, lag in lags(consumer).items():
-            if lag is not None:
+        for partition in consumer.assignment():
+            if partition not in consumer.assignment():
+                continue  # it went while the position of another was awaited
+            end = consumer.last_stable_offset(partition)
+            if end is None or end < 0:
+                continue
+            with contextlib.suppress(KafkaError, TimeoutError):
+                lag = max(0, end - await asyncio.wait_for(consumer.position(partition), POLL_MILLISECONDS / 1000))
                 metrics.CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(lag)
                 waiting += lag
         if not waiting or self._paused_until:

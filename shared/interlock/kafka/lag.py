@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
+
+from interlock.kafka.partition import TopicPartition
 
 __all__ = ["TopicPartition", "lags"]
 
