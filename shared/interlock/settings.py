@@ -59,6 +59,11 @@ class PlatformSettings(BaseSettings):
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey; only what can be rebuilt lives there."
     )
+    router_processes: int = Field(
+        1,
+        ge=0,
+        description="How many routers a stack starts; its partitions are spread over them. 0: one for each core.",
+    )
     ray_address: str = Field("127.0.0.1:6380", description="The Ray cluster's GCS address, host:port.")
     blob_folder: Path = Field(Path("blobs"), description="The folder of the content-addressed store.")
     url: str = Field("http://127.0.0.1:8080", description="The registry's base URL.")

@@ -60,9 +60,13 @@ def lanes(
     arms: Sequence[dict[str, Any]],
     schema_registry: str,
     endpoint: str = work.ENDPOINT,
+    processes: int = 0,
     **settings: Any,
 ) -> Contender:
-    """Return Interlock's lanes over Ray Serve, with a route of these arms and some settings changed."""
+    """Return Interlock's lanes over Ray Serve, with a route of these arms and some settings changed.
+
+    They run in one process for each core unless `processes` says otherwise.
+    """
 
     def command(kafka: Kafka, requests: str, results: str, group: str) -> list[str]:
         assert (requests, results) == tuple(
@@ -74,7 +78,12 @@ def lanes(
             "ray_address": environment["INTERLOCK_RAY_ADDRESS"],
             "group": group,
         }
-        given = {"settings": told | settings, "endpoint": endpoint, "arms": list(arms)}
+        given = {
+            "settings": told | settings,
+            "endpoint": endpoint,
+            "arms": list(arms),
+            "processes": processes or len(os.sched_getaffinity(0)),
+        }
         return [sys.executable, "-m", "tests.bench.lanes", json.dumps(given)]
 
     guarantee = AT_LEAST_ONCE if settings.get("guarantee") == "at_least_once" else EXACTLY_ONCE

@@ -1,8 +1,9 @@
-"""Interlock's lanes in a process of their own, with the real scorer over Ray Serve; its argument is one JSON object.
+"""Interlock's lanes in processes of their own, with the real scorer over Ray Serve; the argument is one JSON object.
 
 `settings` are the router's, `endpoint` names the topics, `arms` make the route (`tests.bench.serving` gives them).
-The process says `ready` when it has joined the cluster and its group may begin, and drains on SIGTERM.
-BENCH_PROFILE names a file that takes a profile of cProfile.
+`processes` says over how many the partitions are spread, as INTERLOCK_ROUTER_PROCESSES does for a stack.
+It says `ready` when all have joined the cluster and the group may begin, and drains on SIGTERM.
+BENCH_PROFILE names a file that takes a profile of cProfile, where there is one process.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -75,11 +77,33 @@ async def run(settings: Settings, endpoint: str, arms: list[dict[str, Any]]) -> 
     await schemas.close()
 
 
+def spread(given: dict[str, Any]) -> int:
+    """Run as many processes as asked for, each with its share of the partitions, until SIGTERM."""
+    command = [sys.executable, "-m", "tests.bench.lanes", json.dumps(given | {"processes": 1})]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(given["processes"])]
+
+    def end(*_: object) -> None:
+        for each in started:
+            each.terminate()
+
+    signal.signal(signal.SIGTERM, end)
+    for each in started:
+        assert each.stdout is not None
+        if each.stdout.readline().strip() != b"ready":
+            end()
+            return 1
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    return max(abs(each.wait()) for each in started)
+
+
 def main() -> int:
     """Read the one argument and run."""
     logging.getLogger("aiokafka").setLevel("ERROR")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     given = json.loads(sys.argv[1])
+    if given["processes"] > 1:
+        return spread(given)
     work_of = run(Settings(**given["settings"]), given["endpoint"], given["arms"])
     profile = os.environ.get("BENCH_PROFILE")
     if not profile:

@@ -20,8 +20,11 @@ from tests.bench.rounds import Contender
 
 ENDPOINT: Final = "pace"
 """Its requests are dropped before each round: every group begins with an empty topic."""
-STREAM_RATE: Final = 10_000.0
-"""From here on requests are sent a tick at a time: sent one by one they would take a core that those measured need."""
+STREAM_RATE: Final = 1_000.0
+"""From here on requests are sent a tick at a time, as clients with their usual linger of 5 ms do.
+
+Sent one by one they would take cores, the sender's and the broker's, that those measured need.
+"""
 WARM_SECONDS: Final = 5.0
 """What is due so soon after the start is sent, but not counted."""
 SETTLE_SECONDS: Final = 0.3

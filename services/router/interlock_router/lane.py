@@ -38,6 +38,7 @@ from interlock_router.results import ResultEncoder
 from interlock_router.score import Scored, Scorer
 from interlock_router.settings import Settings
 from interlock_router.trace import BatchTrace, LaneTraces
+from interlock_router.turns import Turns
 from interlock_router.writer_schemas import WriterSchemas
 
 CLOSE_SECONDS_MAX = 2.0
@@ -58,6 +59,7 @@ class Parts:
     scorer: Scorer
     schemas: WriterSchemas
     live: Live
+    turns: Turns
     known: Callable[[], Awaitable[None]]
     """Raises Transient where the group goes on without this process."""
     committed: Callable[[TopicPartition], Awaitable[int | None]]
@@ -90,7 +92,12 @@ class Lane:
         self._observations = endpoint_topic(ENDPOINT_OBSERVATIONS, endpoint)
         self._batches = endpoint_topic(ENDPOINT_BATCHES, endpoint)
         self._traces = LaneTraces(endpoint, source, parts.settings.group, parts.settings.trace_links_max)
-        self._pace = Pace(parts.settings.batch_rows_max, parts.settings.batch_seconds_aim)
+        self._pace = Pace(
+            parts.settings.batch_rows_max,
+            parts.settings.batch_seconds_aim,
+            parts.settings.batch_interval_seconds,
+            parts.settings.batch_interval_seconds_max,
+        )
         self._stopping = asyncio.Event()
         self._log = log.bind(topic=source.topic, partition=source.partition)
 
@@ -185,13 +192,13 @@ class Lane:
             await slots.acquire()
             if not behind:
                 await idle.wait()
-            await self._rest(taken_at + self._settings.batch_interval_seconds - self._parts.clock.monotonic())
+                await self._turn(taken_at)
             versions = len(self._parts.routes.of(self._endpoint).arms)
             taken = await reader.take(self._settings.poll_seconds, self._pace.rows(versions))
-            taken_at, taken_moment = self._parts.clock.monotonic(), self._parts.clock.now()
             if taken is None:
                 slots.release()
                 continue
+            taken_at, taken_moment = self._parts.clock.monotonic(), self._parts.clock.now()
             behind = taken.lag > len(taken.records)
             self._note_lag(taken.lag)
             for index, piece in enumerate(pieces := list(_pieces(taken.records, self._settings.batch_bytes_max))):
@@ -208,6 +215,12 @@ class Lane:
                 idle.clear()
                 await scored.put(work)
         await scored.put(None)
+
+    async def _turn(self, taken_at: float) -> None:
+        """Wait until it is time to take again, `taken_at` being when the lane took last."""
+        clock, interval_seconds = self._parts.clock, self._pace.interval_seconds
+        await self._rest(taken_at + interval_seconds - clock.monotonic())
+        await self._rest(self._parts.turns.next_seconds(self.source, clock.monotonic(), interval_seconds))
 
     async def _score(self, records: Sequence[Any], stretch: Stretch) -> _Work | None:
         """Read and score a batch by the route as it stands; None when stopped while waiting for a server."""
@@ -250,6 +263,7 @@ class Lane:
             slots.release()
             if scored.empty():
                 idle.set()
+                self._pace.answered((self._parts.clock.now() - work.stretch.taken_at).total_seconds())
             self._note(work)
 
     async def _next(self, transactions: Transactions, scored: asyncio.Queue[_Work | None]) -> _Work | None:

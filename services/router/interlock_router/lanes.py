@@ -18,6 +18,7 @@ from interlock_router.model import Routes
 from interlock_router.routes import RouteFollower
 from interlock_router.score import Scorer
 from interlock_router.settings import Settings
+from interlock_router.turns import Turns
 from interlock_router.writer_schemas import WriterSchemas
 
 CLOSE_SECONDS_MAX = 3.0
@@ -45,7 +46,9 @@ class Lanes:
         self._routes = routes
         self._live = live
         self._stopping = stopping
-        self._parts = Parts(settings, clock, routes, scorer, schemas, live, self._known, self._committed, self._commit)
+        self._parts = Parts(
+            settings, clock, routes, scorer, schemas, live, Turns(), self._known, self._committed, self._commit
+        )
         self._member: Member | None = None
         self._lanes: dict[TopicPartition, tuple[Lane, asyncio.Task[None]]] = {}
 

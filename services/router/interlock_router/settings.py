@@ -40,6 +40,9 @@ class Settings(PlatformSettings):
         ge=0,
         description="Under load a lane takes no batch sooner than this after the last; a lone request at once.",
     )
+    batch_interval_seconds_max: float = Field(
+        0.25, ge=0, description="The longest such interval, where batches take long to be answered."
+    )
     batches_in_flight_max: int = Field(
         2, ge=2, description="Batches of one lane at work: one commits, the others are being scored."
     )

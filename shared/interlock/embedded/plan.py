@@ -61,7 +61,9 @@ def build(home: Home, names: Iterable[str], ports: Ports, usual: bool) -> tuple[
         servers["kafka"] = services.with_topics(servers["kafka"], kafka.bootstrap_servers(port["kafka"]))
         servers["postgres"] = services.with_migrations(home, servers["postgres"], port["postgres"], names)
         parts = list(servers.values())
-        parts += services.parts(home, port, names, environment)
+        started = tuple(process for name in names for process in services.processes(name))
+        port |= {name: ports.reserve(name, usual) for name in started if name not in port}
+        parts += services.parts(home, port, started, environment)
     return parts, environment
 
 

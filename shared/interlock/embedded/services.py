@@ -123,12 +123,30 @@ def _password(home: Home, service: str) -> str:
     return home.secret(f"postgres-interlock_{service}")
 
 
+def processes(name: str) -> tuple[str, ...]:
+    """Return the names of the processes of a service: its own, then `<name>-2` and so on where the settings ask."""
+    from interlock.settings import PlatformSettings
+
+    if name != "router":
+        return (name,)
+    count = PlatformSettings().router_processes or _cores()
+    return (name, *(f"{name}-{number}" for number in range(2, count + 1)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def parts(home: Home, port: Mapping[str, int], names: tuple[str, ...], client: Mapping[str, str]) -> list[Part]:
-    """Return the parts of the named services."""
+    """Return the parts of the named processes."""
     return [_part(home, port, name, client) for name in names]
 
 
-def _environment(home: Home, port: Mapping[str, int], name: str, client: Mapping[str, str]) -> dict[str, str]:
+def _service(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _environment(home: Home, port: int, postgres_port: int, name: str, client: Mapping[str, str]) -> dict[str, str]:
     secret = token(home, name, ("service",), SERVICE_TOKEN_SECONDS)
     own = {key: value for key, value in os.environ.items() if key.startswith(ALLOWED_PREFIXES)}
     given = {key: value for key, value in client.items() if not key.startswith("RAY_")}
@@ -139,8 +157,8 @@ def _environment(home: Home, port: Mapping[str, int], name: str, client: Mapping
     environment = base_environment() | own | given
     environment |= {
         "INTERLOCK_TOKEN": secret,
-        "INTERLOCK_POSTGRES_DSN": postgres.dsn(home, port["postgres"], f"interlock_{name}"),
-        "INTERLOCK_HTTP_PORT": str(port[name]),
+        "INTERLOCK_POSTGRES_DSN": postgres.dsn(home, postgres_port, f"interlock_{name}"),
+        "INTERLOCK_HTTP_PORT": str(port),
         "MALLOC_ARENA_MAX": "2",
     }
     if name == "registry":
@@ -156,15 +174,17 @@ def _environment(home: Home, port: Mapping[str, int], name: str, client: Mapping
 
 
 def _part(home: Home, port: Mapping[str, int], name: str, client: Mapping[str, str]) -> Part:
-    environment = _environment(home, port, name, client)
+    service = _service(name)
+    environment = _environment(home, port[name], port["postgres"], service, client)
 
     def launch() -> Launch:
-        return Launch([sys.executable, "-m", "interlock.cli", "run", name], environment)
+        return Launch([sys.executable, "-m", "interlock.cli", "run", service], environment)
 
     async def ready() -> None:
         await ask_readiness(port[name])
 
-    servers = () if name in NEEDS_NOTHING else ("kafka", "postgres", "valkey", *(("ray",) if name in NEEDS_RAY else ()))
+    ray = ("ray",) if service in NEEDS_RAY else ()
+    servers = () if service in NEEDS_NOTHING else ("kafka", "postgres", "valkey", *ray)
     return Part(
         name, port[name], launch, ready, after=servers, stop_seconds=20.0, ready_seconds=90.0, patient=True
     )  # fmt: skip

@@ -46,6 +46,22 @@ def test_up_status_env_and_down_as_a_stranger_types_them(tmp_path: Path) -> None
     assert interlock("status", home=home).returncode == 1
 
 
+def test_a_stack_starts_as_many_routers_as_it_is_told(tmp_path: Path) -> None:
+    """Each is a part with a port of its own, and says that it is ready."""
+    home = tmp_path / "home"
+    more = {"INTERLOCK_ROUTER_PROCESSES": "2"}
+    first = interlock("up", "--only", "router", "--free-ports", home=home, more=more)
+    try:
+        assert first.returncode == 0, first.stderr
+        state = json.loads(interlock("status", "--json", home=home).stdout)
+        routers = {part["name"]: part for part in state["parts"] if part["name"].startswith("router")}
+        assert {name: part["health"] for name, part in routers.items()} == {"router": "ok", "router-2": "ok"}
+        assert routers["router"]["port"] != routers["router-2"]["port"]
+    finally:
+        interlock("down", home=home)
+    assert processes(home) == []
+
+
 def test_killed_supervisor_leaves_no_orphan_and_the_next_up_recovers(tmp_path: Path) -> None:
     """After kill -9 of the supervisor every process ends by itself; what was committed is there after the next `up`."""
     home = Home(tmp_path / "home")

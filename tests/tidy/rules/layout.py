@@ -25,7 +25,7 @@ NOUNS = {
     },
     "deployer": {"plan", "rollout", "serve", "subjects", "table", "verdict", "warming"},
     "router": {
-        "batch", "dead_letters", "features", "gateway", "lane", "lanes", "live", "observe", "pace", "replay",
+        "batch", "dead_letters", "features", "gateway", "lane", "lanes", "live", "observe", "pace", "turns", "replay",
         "results", "routes", "score", "trace", "writer_schemas",
     },
     "monitor": {"agents", "closing", "drift", "intake", "quality", "references", "stream", "upkeep", "windows"},

@@ -1,4 +1,4 @@
-"""How many requests a lane takes follows how quickly they are scored."""
+"""How many requests a lane takes follows how quickly they are scored, and how soon how quickly they are answered."""
 
 from __future__ import annotations
 
@@ -47,3 +47,27 @@ def test_the_bound_holds_where_it_is_smaller_than_all_others() -> None:
     assert pace.rows() == 6
     pace.scored(6, 100.0)
     assert pace.rows() == 6
+
+
+def test_the_interval_follows_how_long_batches_take() -> None:
+    """Half as long again as a batch takes, within the bounds; one slow batch moves it by a fifth."""
+    pace = Pace(16_384, 0.25, interval_seconds=0.04, interval_seconds_max=0.2)
+    assert pace.interval_seconds == 0.04
+    for _ in range(60):
+        pace.answered(0.06)
+    assert round(pace.interval_seconds, 5) == 0.09
+    pace.answered(0.11)
+    assert round(pace.interval_seconds, 5) == 0.105
+    for _ in range(60):
+        pace.answered(30.0)
+    assert pace.interval_seconds == 0.2
+    for _ in range(60):
+        pace.answered(-1.0)  # the wall clock was set back
+    assert pace.interval_seconds == 0.04
+
+
+def test_without_intervals_there_is_none() -> None:
+    """Zero is what a test asks for that wants many small batches: the longest interval does not bring one back."""
+    pace = Pace(16_384, 0.25, interval_seconds=0.0, interval_seconds_max=0.0)
+    pace.answered(0.1)
+    assert pace.interval_seconds == 0.0

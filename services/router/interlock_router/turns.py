@@ -1,0 +1,29 @@
+"""When lanes take: each a while after its last batch, and one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+
+class Turns:
+    """The turns of the lanes of a process.
+
+    Batches that begin together wait for the same processor, replica and broker at each of their steps, and all are as
+    late as the last of them. Begun one after the other, each finds the way free.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[Hashable, float] = {}
+        self._next = float("-inf")
+
+    def next_seconds(self, lane: Hashable, now: float, interval_seconds: float) -> float:
+        """Give a lane the next turn and return how long it has to wait for it.
+
+        Turns are apart by the interval over the number of lanes that took within two of it.
+        """
+        since = now - 2 * interval_seconds
+        self._last = {each: at for each, at in self._last.items() if at > since}
+        at = max(now, self._next)
+        self._last[lane] = at
+        self._next = at + interval_seconds / len(self._last)
+        return at - now
