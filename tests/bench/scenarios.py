@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tests.bench import handover as handing_over
 from tests.bench import latency as pacing
 from tests.bench import overload as overloading
 from tests.bench import rollout as switching
 from tests.bench.bench import Bench, ratios
 from tests.bench.competition import peers
 from tests.bench.findings import Finding
+from tests.bench.processes import Failed
 from tests.bench.rounds import Drained
 
 VERSIONS: Final = 10
@@ -31,6 +34,8 @@ DISK_BYTES: Final = 700
 """What a request of the overload takes on disk, results and all: the broker deletes no sooner than after minutes."""
 SWITCHES: Final = 50
 SWITCHES_QUICK: Final = 3
+HANDOVERS: Final = 5
+HANDOVERS_QUICK: Final = 1
 TRACING_PASSES: Final = 24
 TRACING_PASSES_QUICK: Final = 3
 TRACING_SECONDS_MAX: Final = 1_800.0
@@ -96,16 +101,22 @@ def latency(bench: Bench) -> None:
     """Latency at half load against the echo, and at 3,000 events a second against the bare loop."""
     seconds = SECONDS_QUICK if bench.options.quick else SECONDS
     lanes, echo, bare = bench.lanes("lanes", endpoint=pacing.ENDPOINT), bench.loop("echo"), bench.loop("bare")
-    # Full load is what the lanes answer beside a sender, which needs its share of the cores too.
-    full = overloading.overloaded(bench, lanes, bench.peak(), seconds, 0)
-    half = full.goodput / 2
-    bench.figures["full load"] = full.summary()
+    half = _half_load(bench)
     found = pacing.interleaved(bench, "half load", [lanes, echo], half, seconds)
     what = f"at half load ({half:,.0f}/s), against the transactional echo"
     _find_latency(bench, "half", what, found, "echo", ((2.0, 1.5), (3.0, 2.0)))
     found = pacing.interleaved(bench, "3,000/s", [lanes, bare], STEADY_RATE, seconds)
     what = f"at {STEADY_RATE:,.0f}/s, against the bare loop that commits batch after batch"
     _find_latency(bench, "steady", what, found, "bare", ((0.5, 0.3), (0.6, 0.4)))
+
+
+def _half_load(bench: Bench) -> float:
+    """Return half of what the lanes answer beside a sender, which needs its share of the cores too."""
+    if "full load" not in bench.figures:
+        lanes = bench.lanes("lanes", endpoint=pacing.ENDPOINT)
+        seconds = SECONDS_QUICK if bench.options.quick else SECONDS
+        bench.figures["full load"] = overloading.overloaded(bench, lanes, bench.peak() * OVERLOAD, seconds, 0).summary()
+    return float(bench.figures["full load"]["goodput"]) / 2
 
 
 def _find_latency(
@@ -144,7 +155,8 @@ def lone(bench: Bench) -> None:
 def overload(bench: Bench) -> None:
     """Half as much again as is answered at most, for five minutes, against that.
 
-    At most is answered what the lanes answer beside a sender of as much as they can drain alone, as for half load.
+    At most is answered what the lanes answer beside a sender of half as much again as they
+    drain alone, as for half load.
     """
     peak = bench.peak()
     seconds = OVERLOAD_SECONDS_QUICK if bench.options.quick else OVERLOAD_SECONDS
@@ -154,7 +166,7 @@ def overload(bench: Bench) -> None:
         bench.notes["overload"] = f"left out: it writes more than the {room / 1e9:.0f} GB that the disk has room for"
         return
     lanes = bench.lanes("lanes", endpoint=pacing.ENDPOINT)
-    full = overloading.overloaded(bench, lanes, peak, min(seconds, FULL_SECONDS), 0)
+    full = overloading.overloaded(bench, lanes, peak * OVERLOAD, min(seconds, FULL_SECONDS), 0)
     offered = full.goodput * OVERLOAD
     over = overloading.overloaded(bench, lanes, offered, seconds, 1)
     bench.figures["overload"] = {"at peak": full.summary(), "over": over.summary(), "seconds": seconds}
@@ -173,6 +185,25 @@ def overload(bench: Bench) -> None:
             note=f"{over.memory_peak:.0f} MiB",
         )
     )
+
+
+def handover(bench: Bench) -> None:
+    """Partitions of a router that is killed, or ends as planned, at half load."""
+    router, half = bench.lanes("router", endpoint=pacing.ENDPOINT, processes=1), _half_load(bench)
+    found: list[handing_over.Struck] = []
+    for number in range(HANDOVERS_QUICK if bench.options.quick else HANDOVERS):
+        for kind in (signal.SIGKILL, signal.SIGTERM):
+            try:
+                found.append(handing_over.strike(bench, router, half, kind, number))
+            except Failed as failure:
+                bench.failed("handover")(kind.name, number, failure)
+                continue
+            bench.say(f"handover {number}: {kind.name}, silent for {found[-1].silent:.2f} s")
+    bench.figures["handover"] = [each.summary() for each in found]
+    for kind, how, must in ((signal.SIGKILL, "killed", 12.0), (signal.SIGTERM, "planned", 3.0)):
+        values = tuple(each.silent for each in found if each.signal == kind.name)
+        what = f"p95 of a partition's longest silence, router {how} at half load ({half:,.0f}/s)"
+        bench.find(Finding(f"handover {kind.name}", what, values, "at most", must, unit=" s", quantile=0.95))
 
 
 def tracing(bench: Bench) -> None:
@@ -211,6 +242,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "latency": latency,
     "lone": lone,
     "tracing": tracing,
+    "handover": handover,
     "overload": overload,
     "peers": peers,
     "versions": versions,
