@@ -19,11 +19,13 @@ class Turns:
     def next_seconds(self, lane: Hashable, now: float, interval_seconds: float) -> float:
         """Give a lane the next turn and return how long it has to wait for it.
 
-        Turns are apart by the interval over the number of lanes that took within two of it.
+        Turns are apart by the interval over the number of lanes that took within two of it, and no lane waits for
+        more than that: one of a slow version, whose interval is long, does not hold up those of a quick one.
         """
         since = now - 2 * interval_seconds
         self._last = {each: at for each, at in self._last.items() if at > since}
-        at = max(now, self._next)
-        self._last[lane] = at
-        self._next = at + interval_seconds / len(self._last)
+        self._last[lane] = now
+        apart = interval_seconds / len(self._last)
+        at = min(max(now, self._next), now + apart)
+        self._last[lane], self._next = at, at + apart
         return at - now
