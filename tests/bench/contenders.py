@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import fastavro
 
+from interlock import cores
 from interlock.codec.framing import HEADER_BYTES
 from interlock.schemas import endpoint_topic
 from interlock.schemas.topics import ENDPOINT_RESULTS
@@ -82,7 +83,7 @@ def lanes(
             "settings": told | settings,
             "endpoint": endpoint,
             "arms": list(arms),
-            "processes": processes or len(os.sched_getaffinity(0)),
+            "processes": processes or cores.usable(),
         }
         return [sys.executable, "-m", "tests.bench.lanes", json.dumps(given)]
 

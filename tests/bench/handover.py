@@ -22,7 +22,6 @@ STEADY_SECONDS: Final = 8.0
 """How long both routers answer before one is struck."""
 AFTER_SECONDS: Final = 15.0
 """How long requests go on coming after that: more than anything may take."""
-WAIT_SECONDS_MAX: Final = 60.0
 LOOK_SECONDS: Final = 0.1
 
 
@@ -36,8 +35,6 @@ class Struck:
     silent: float
     """The longest time without a result of any one partition, after the strike."""
     requests: int
-    answered: int
-    duplicated: int
     load: float
 
     def summary(self) -> dict[str, Any]:
@@ -72,10 +69,7 @@ def strike(bench: Bench, router: Contender, rate: float, number: signal.Signals,
             os.kill(victim.tree()[0], number)
             while sender.alive:
                 time.sleep(LOOK_SECONDS)
-        count, deadline = max(1, int(rate * seconds)), time.monotonic() + WAIT_SECONDS_MAX
-        while int((kafka.ends(router.results, work.PARTITIONS) - begins).sum()) < count and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS)
-        time.sleep(latency.SETTLE_SECONDS)
+        latency.settle(kafka, router.results, begins, max(1, int(rate * seconds)))
     dues, came = np.load(sent_file)[0], np.load(read_file)
     for file in (sent_file, read_file):
         file.unlink()
@@ -83,10 +77,8 @@ def strike(bench: Bench, router: Contender, rate: float, number: signal.Signals,
     answers = np.bincount(came[1].astype(np.int64), minlength=dues.size)
     if answers.min() != 1 or answers.max() != 1:
         raise Failed(f"{(answers == 0).sum()} of {dues.size} requests have no result, {(answers > 1).sum()} several")
-    return Struck(
-        number.name, at, rate, _silence(came, work.keys(dues.size, seed), struck, float(dues[-1])),
-        int(dues.size), int((answers > 0).sum()), int((answers > 1).sum()), os.getloadavg()[0],
-    )  # fmt: skip
+    silent = _silence(came, work.keys(dues.size, seed), struck, float(dues[-1]))
+    return Struck(number.name, at, rate, silent, int(dues.size), os.getloadavg()[0])
 
 
 def _silence(came: npt.NDArray[np.float64], keys: list[bytes], begin: float, end: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from tests.bench import pace, work
 from tests.bench.bench import Bench
 from tests.bench.processes import Child, Failed, machine_seconds
 from tests.bench.rounds import Contender
+from tests.bench.topics import Ends, Kafka
 
 ENDPOINT: Final = "pace"
 """Its requests are dropped before each round: every group begins with an empty topic."""
@@ -102,8 +103,7 @@ def paced(
                 after = _used(bench, child, reader, sender)
                 time.sleep(LOOK_SECONDS)
         count = max(1, int(rate * (WARM_SECONDS + seconds)))
-        _wait(lambda: int((kafka.ends(results, work.PARTITIONS) - begins).sum()) >= count)
-        time.sleep(SETTLE_SECONDS)
+        settle(kafka, results, begins, count)
     found = _figures(np.load(sent_file), np.load(read_file))
     (began, own, _, _), (ended, own_after, _, _) = before, after
     seconds_seen = ended - began
@@ -128,10 +128,12 @@ def _used(bench: Bench, child: Child, *others: Child) -> tuple[float, float, flo
     return time.monotonic(), own, measured, machine_seconds()[0]
 
 
-def _wait(condition: Callable[[], bool]) -> None:
+def settle(kafka: Kafka, results: str, begins: Ends, count: int) -> None:
+    """Wait, with a bound, until so many results are committed, and until they can have been read."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while not condition() and time.monotonic() < deadline:
+    while int((kafka.ends(results, work.PARTITIONS) - begins).sum()) < count and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
+    time.sleep(SETTLE_SECONDS)
 
 
 def _figures(sent: Any, came: Any) -> dict[str, Any]:

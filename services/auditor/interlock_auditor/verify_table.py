@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +12,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
+from interlock import cores
 from interlock.errors import Transient
 from interlock.merkle import HASH_BYTES, Tree
 from interlock.postgres.pool import Connection
@@ -132,7 +132,7 @@ class Table:
         stretches = [each async for each in _stretches(self._connection)]
         results = [asyncio.get_running_loop().create_future() for _ in stretches]
         async with AsyncExitStack() as stack:
-            others = min(workers, len(stretches), _cores()) - 1
+            others = min(workers, len(stretches), cores.usable()) - 1
             lent = [await stack.enter_async_context(elsewhere(place)) for _ in range(others)]
             hashers = [Here(connection), *(each for each in lent if each is not None)]
             waiting = deque(zip(stretches, results, strict=True))
@@ -189,8 +189,3 @@ async def _stretches(connection: Connection) -> AsyncIterator[Stretch]:
         first = at // STRETCH_ENTRIES * STRETCH_ENTRIES
         yield Stretch(first, min(first + STRETCH_ENTRIES, behind))
         at = await store_blocks.next_number(connection, first + STRETCH_ENTRIES)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

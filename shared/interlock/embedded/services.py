@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from interlock import cores
 from interlock.embedded import postgres, ray_part
 from interlock.embedded.home import Home, write_whole
 from interlock.embedded.part import CannotStart, Launch, NotReady, Part, Report, base_environment, run_once
@@ -129,12 +130,8 @@ def processes(name: str) -> tuple[str, ...]:
 
     if name != "router":
         return (name,)
-    count = PlatformSettings().router_processes or _cores()
+    count = PlatformSettings().router_processes or cores.usable()
     return (name, *(f"{name}-{number}" for number in range(2, count + 1)))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parts(home: Home, port: Mapping[str, int], names: tuple[str, ...], client: Mapping[str, str]) -> list[Part]:
