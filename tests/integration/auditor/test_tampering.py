@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from interlock import merkle
+from interlock import cores, merkle
 from interlock_auditor import verify, verify_table
 from interlock_auditor.checkpoint import ED25519, Checkpoint, NoteKey
 from interlock_auditor.verify import CHANGED, DELETED, INSERTED, SWAPPED, TRUNCATED
@@ -86,7 +86,7 @@ async def test_what_was_done_to_rows_is_named_row_by_row(filled: Room) -> None:
 async def test_rows_hashed_in_two_processes_are_named_as_exactly(filled: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value of none, a text with a control character, a flip, a deletion, a row far behind: found by both alike."""
     monkeypatch.setattr(verify_table, "STRETCH_ENTRIES", 256)
-    monkeypatch.setattr(verify_table, "_cores", lambda: 2)
+    monkeypatch.setattr(cores, "usable", lambda: 2)
     filled.auditor.stop()
     size = len(await filled.coordinates())
     clean = await filled.verify(workers=2)
