@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from interlock.kafka.transaction import PartitionTransactions
+from interlock.kafka.transaction import Encode, Outgoing, PartitionTransactions
 
 BOOTSTRAP_SAMPLES = 4000
 
@@ -69,9 +69,16 @@ class Turns:
         """Have the commits of this process counted."""
         commit = PartitionTransactions.commit
 
-        async def counted(transactions: PartitionTransactions, outgoing: Any, next_offset: int, stamp: int) -> None:
-            await commit(transactions, outgoing, next_offset, stamp)
-            self._committed(len(outgoing[0].records))
+        async def counted(transactions: PartitionTransactions, encode: Encode, next_offset: int, stamp: int) -> None:
+            rows: list[int] = []
+
+            def encoded() -> Sequence[Outgoing]:
+                outgoing = encode()
+                rows.append(len(outgoing[0].records))
+                return outgoing
+
+            await commit(transactions, encoded, next_offset, stamp)
+            self._committed(rows[0])
 
         with mock.patch.object(PartitionTransactions, "commit", counted):
             yield

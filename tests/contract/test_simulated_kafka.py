@@ -14,7 +14,7 @@ from interlock.ids import uuid7
 from interlock.kafka.admin import ensure_topics
 from interlock.kafka.member import Member
 from interlock.kafka.partition import PartitionReader, TopicPartition
-from interlock.kafka.transaction import Doubtful, Fenced, Outgoing, PartitionTransactions
+from interlock.kafka.transaction import Doubtful, Encode, Fenced, Outgoing, PartitionTransactions
 from interlock.schemas import Topic
 from interlock_router.settings import Settings
 from tests.simulation.group import Group
@@ -59,9 +59,9 @@ class Side:
         await owner.start((self.results,))
         return owner
 
-    def answers(self, *values: bytes) -> list[Outgoing]:
+    def answers(self, *values: bytes) -> Encode:
         """Return results to be written."""
-        return [Outgoing(self.results, [(b"k", value, [("h", b"v")]) for value in values])]
+        return lambda: [Outgoing(self.results, [(b"k", value, [("h", b"v")]) for value in values])]
 
     async def read(self, topic: str | None = None) -> list[bytes]:
         """Return everything that a reader of committed records gets, until none comes."""

@@ -39,9 +39,9 @@ class Wide(PartitionTransactions):
     """Transactions that many other partitions take part in, so that writing the markers takes a while."""
 
     async def _fill(self, producer: Any, batches: Any, next_offset: int) -> None:
-        for number in range(BALLAST_PARTITIONS):
-            producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(BALLAST, number))
+        ballast = [await producer.send(BALLAST, b"-", partition=number) for number in range(BALLAST_PARTITIONS)]
         await super()._fill(producer, batches, next_offset)
+        await asyncio.gather(*ballast)
 
 
 def _consumer(settings: PlatformSettings, isolation: str) -> Consumer:
@@ -88,7 +88,7 @@ def _committed(settings: PlatformSettings) -> int | None:
 async def _killed_after_commit(stack: Stack, transactions: PartitionTransactions, first: int) -> None:
     """Commit ten results and kill the broker the moment it has promised them."""
     records: list[Record] = [(b"key", b"%d" % number, []) for number in range(first, first + ROWS)]
-    await transactions.commit([Outgoing(RESULTS, records)], first + ROWS, TIMESTAMP)
+    await transactions.commit(lambda: [Outgoing(RESULTS, records)], first + ROWS, TIMESTAMP)
     await killed_and_back(stack, "kafka", BACK_SECONDS_MAX)
 
 
@@ -128,7 +128,7 @@ async def test_commit_that_nobody_can_see_is_noticed_by_an_idle_lane(tmp_path: P
         transactions = PartitionTransactions(settings, GROUP, SOURCE, 10.0, 2**20)
         await transactions.start((RESULTS, DEAD_LETTERS))
         pid = stack.pid("kafka")
-        await transactions.commit([Outgoing(RESULTS, [(b"key", b"0", [])])], 1, TIMESTAMP)
+        await transactions.commit(lambda: [Outgoing(RESULTS, [(b"key", b"0", [])])], 1, TIMESTAMP)
         kill_9(pid)
         with pytest.raises(Doubtful):
             await transactions.confirm()

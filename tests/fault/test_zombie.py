@@ -21,7 +21,7 @@ from tests.rig.nursery import Hurt, Nursery
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1_800)]
 
 PLACES = (
-    ("commit", Moment.BEFORE), ("begin", Moment.AFTER), ("join", Moment.BEFORE), ("join", Moment.AFTER),
+    ("commit", Moment.BEFORE), ("begin", Moment.AFTER), ("encode", Moment.BEFORE), ("encode", Moment.AFTER),
     ("send-results", Moment.AFTER), ("produce", Moment.BEFORE), ("produce", Moment.AFTER),
     ("commit-offsets", Moment.BEFORE), ("commit-offsets", Moment.AFTER), ("end-transaction", Moment.BEFORE),
 )  # fmt: skip

@@ -55,7 +55,7 @@ class Point:
 
 _DRIVER: Final = "aiokafka:AIOKafkaProducer"
 _TRANSACTIONS: Final = "interlock.kafka.transaction:PartitionTransactions"
-_SENDER: Final = "interlock.kafka.transaction:_StrictSender"
+_SENDER: Final = "interlock.kafka.transaction_sender:TransactionSender"
 _READER: Final = "interlock.kafka.partition:PartitionReader"
 _LANE: Final = "interlock_router.lane"
 
@@ -73,7 +73,7 @@ LANE: Final = (
     Point("encode", f"{_LANE}:Lane._outgoing"),
     Point("commit", f"{_TRANSACTIONS}.commit"),
     Point("begin", f"{_DRIVER}.begin_transaction"),
-    Point("join", f"{_SENDER}._join"),
+    Point("join", f"{_SENDER}._join", reaches=(1, 2)),
     Point("send-results", f"{_DRIVER}.send_batch", ".results"),
     Point("send-observations", f"{_DRIVER}.send_batch", ".observations"),
     Point("send-digest", f"{_DRIVER}.send_batch", ".batches"),

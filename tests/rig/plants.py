@@ -49,7 +49,6 @@ _ALL: Final = (
     _plant(plants_lane.results_in_another_partition, "steady", Kind.WRONG_COORDINATES),
     _plant(plants_lane.random_transactional_id, "zombie", Kind.DUPLICATE, Kind.OFFSET_REGRESSION),
     _plant(plants_lane.committed_read_before_the_fence, "zombie-between", Kind.DUPLICATE),
-    _plant(plants_lane.end_repeated_by_the_driver, "late-answer", Kind.TORN),
     _plant(plants_lane.doubt_repeated_without_the_witness, "lost-answer", Kind.DUPLICATE),
     _plant(plants_lane.producer_reused_after_doubt, "lost-request", Kind.DUPLICATE),
     _plant(plants_lane.doubt_taken_for_success, "lost-request", Kind.LOST),

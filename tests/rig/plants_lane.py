@@ -7,14 +7,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from aiokafka.producer.sender import BaseHandler, Sender
+from aiokafka.producer.sender import Sender
 
 from interlock.kafka import transaction
 from interlock.kafka.producer import make_producer
-from interlock.kafka.transaction import Doubtful, Outgoing
+from interlock.kafka.transaction import Doubtful, Encode
 from tests.rig.patching import records_of, spoil
 
 _TRANSACTIONS: Final = "interlock.kafka.transaction:PartitionTransactions"
+_SENDER: Final = "interlock.kafka.transaction_sender"
 _SECOND_WAIT_SECONDS: Final = 0.5
 _ABORTED: Final = 3
 
@@ -25,9 +26,9 @@ def commit_before_send() -> None:
     """The offset goes in a transaction of its own, before that of the results."""
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-            await inner(self, [], next_offset, timestamp)
-            await inner(self, outgoing, next_offset, timestamp)
+        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
+            await inner(self, list, next_offset, timestamp)
+            await inner(self, encode, next_offset, timestamp)
 
         return commit
 
@@ -40,9 +41,9 @@ def offsets_before_the_transaction() -> None:
     _without_offsets()
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
             await members[-1]._consumer.commit({self._source: next_offset})
-            await inner(self, outgoing, next_offset, timestamp)
+            await inner(self, encode, next_offset, timestamp)
 
         return commit
 
@@ -55,8 +56,8 @@ def offsets_after_the_transaction() -> None:
     _without_offsets()
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-            await inner(self, outgoing, next_offset, timestamp)
+        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
+            await inner(self, encode, next_offset, timestamp)
             await members[-1]._consumer.commit({self._source: next_offset})
 
         return commit
@@ -118,7 +119,7 @@ def one_replica_is_enough() -> None:
 
         return staticmethod(replacing)
 
-    spoil("interlock.kafka.transaction:_StrictSender.replacing", planted)
+    spoil(f"{_SENDER}:TransactionSender.replacing", planted)
 
 
 def abort_taken_for_commit() -> None:
@@ -209,11 +210,6 @@ def committed_read_before_the_fence() -> None:
     spoil(f"{_TRANSACTIONS}.start", started)
 
 
-def end_repeated_by_the_driver() -> None:
-    """An EndTxn whose answer was lost is repeated with the same producer, as the driver would by itself."""
-    spoil("interlock.kafka.transaction:_Strict.do", lambda _: BaseHandler.do)
-
-
 def doubt_repeated_without_the_witness() -> None:
     """After a doubt the batch is taken for undone: the lane goes on from what it knows, not from what Kafka knows."""
     known: dict[Any, int | None] = {}
@@ -227,8 +223,8 @@ def doubt_repeated_without_the_witness() -> None:
         return remembered
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-            await inner(self, outgoing, next_offset, timestamp)
+        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
+            await inner(self, encode, next_offset, timestamp)
             known[self._source] = next_offset
 
         return commit
@@ -255,18 +251,18 @@ def producer_reused_after_doubt() -> None:
 
         return start
 
-    spoil("interlock.kafka.transaction:_StrictSender.start", planted)
+    spoil(f"{_SENDER}:TransactionSender.start", planted)
 
 
 def doubt_taken_for_success() -> None:
     """After a doubt the batch is taken for done: a new producer goes on behind it."""
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
             try:
-                await inner(self, outgoing, next_offset, timestamp)
+                await inner(self, encode, next_offset, timestamp)
             except Doubtful:
-                topics = [each.topic for each in outgoing]
+                topics = [each.topic for each in encode()]
                 await self.discard()
                 await self.start(topics)
 
@@ -310,14 +306,14 @@ def _without_offsets() -> None:
 
 
 async def _fill_without_offsets(self: Any, producer: Any, batches: Any, next_offset: int) -> None:
-    sent = [await producer.send_batch(builder, topic, partition=self._source.partition) for topic, builder in batches]
+    sent = [await producer.send_batch(builder, topic, partition=self._source.partition) for topic, builder in batches()]
     await asyncio.gather(*sent)
 
 
 def _shift(rows: int) -> None:
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-            await inner(self, outgoing, next_offset + rows, timestamp)
+        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
+            await inner(self, encode, next_offset + rows, timestamp)
 
         return commit
 
@@ -329,17 +325,18 @@ def _send_outside(suffix: str) -> None:
     producers: list[Any] = []
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
             if not producers:
                 producers.append(make_producer(self._settings))
                 await producers[0].start()
+            outgoing = encode()
             for each in outgoing:
                 for key, value, headers in records_of(each) if each.topic.endswith(suffix) else ():
                     await producers[0].send_and_wait(
                         each.topic, value, key, self._source.partition, headers=headers, timestamp_ms=timestamp
                     )
             inside = [each for each in outgoing if not each.topic.endswith(suffix)]
-            await inner(self, inside, next_offset, timestamp)
+            await inner(self, lambda: inside, next_offset, timestamp)
 
         return commit
 

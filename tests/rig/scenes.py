@@ -45,7 +45,7 @@ STILL_SECONDS_MAX: Final = 8.0
 READ_SECONDS_MAX: Final = 2.0
 
 END_SECONDS_MAX: Final = 20.0
-LATE_SECONDS_MAX: Final = 0.8
+LATE_SECONDS_MAX: Final = 1.5
 LOOK_SECONDS: Final = 0.05
 SENT_SECONDS_MAX: Final = 30.0
 
@@ -270,20 +270,18 @@ async def lost_request(world: World, plant: str) -> list[Violation]:
         return await stage.judged()
 
 
-async def late_answer(world: World, plant: str) -> list[Violation]:
-    """An EndTxn is held on its way until the next transaction is half done."""
+async def late_offset(world: World, plant: str) -> list[Violation]:
+    """A TxnOffsetCommit is held on its way until the next transaction is about to end."""
     async with _behind_a_proxy(world, plant, partitions=1) as (stage, proxy):
         await stage.create("impatient")
-        late = await proxy.on("EndTxn", Hold(), times=1, skip=2)
+        late = await proxy.on("TxnOffsetCommit", Hold(), times=1, skip=2)
         await stage.start()
         await late.acted(1, DONE_SECONDS_MAX)
-        next_offsets = await proxy.on("TxnOffsetCommit", Hold(), times=1)
-        before = await stage.written()
-        await next_offsets.acted(1, DONE_SECONDS_MAX)
-        written = await _grown(stage.written, before, SPOILED_SECONDS_MAX)
+        next_end = await proxy.on("EndTxn", Hold(), times=1, skip=1)
+        await next_end.acted(1, DONE_SECONDS_MAX)
         await late.release()
-        await _grown(stage.written, written, LATE_SECONDS_MAX)
-        await next_offsets.release()
+        await _landed(proxy)
+        await next_end.release()
         await stage.passed()
         return await stage.judged()
 
@@ -327,12 +325,18 @@ def _is_stopped(router: Hurt) -> bool:
     return bool(psutil.Process(router.pid).status() == psutil.STATUS_STOPPED)
 
 
-async def _grown(look: Callable[[], Awaitable[int]], before: int, seconds_max: float) -> int:
-    """Wait, no longer than that, until a number is larger than before, and return it."""
+async def _grown(look: Callable[[], Awaitable[int]], before: int, seconds_max: float) -> None:
+    """Wait, no longer than that, until a number is larger than before."""
     deadline = time.monotonic() + seconds_max
-    while (now := await look()) <= before and time.monotonic() < deadline:
+    while await look() <= before and time.monotonic() < deadline:
         await asyncio.sleep(LOOK_SECONDS)
-    return now
+
+
+async def _landed(proxy: ProxyProcess) -> None:
+    """Wait, less long than a client is patient, until Kafka has answered what its client no longer waits for."""
+    deadline = time.monotonic() + LATE_SECONDS_MAX
+    while await proxy.lingering() and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _heard_of_it(router: Hurt) -> None:
@@ -353,6 +357,6 @@ SCENES: Final[Mapping[str, Scene]] = {
     "zombie-between": zombie_between,
     "lost-answer": lost_answer,
     "lost-request": lost_request,
-    "late-answer": late_answer,
+    "late-offset": late_offset,
     "watched": watched,
 }

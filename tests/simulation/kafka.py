@@ -1,9 +1,10 @@
 """A Kafka in memory, as far as transactions go: logs with markers, coordinators, groups, and a network that fails.
 
 What it models, and the contract suite (tests/contract/test_transactions.py) holds against a real broker: a producer id
-and epoch per transactional id, InitProducerId that fences and ends what was begun, partitions that join a transaction,
-markers that come after the decision and make it visible, the last stable offset, offsets committed in a transaction,
-requests and answers that are lost, late or repeated by nobody, and a broker that comes back having given markers up.
+and epoch per transactional id, InitProducerId that fences and ends what was begun, records and offsets that join a
+transaction by themselves, a new epoch with each end of one, markers that come after the decision and make it visible,
+the last stable offset, offsets committed in a transaction, requests and answers that are lost, late or repeated by
+nobody, and a broker that comes back having given markers up.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class Cluster(Server):
         return known.producer, known.epoch
 
     def join(self, name: str, epoch: int, places: Iterable[Place]) -> None:
-        """AddPartitionsToTxn and AddOffsetsToTxn."""
+        """AddPartitionsToTxn and AddOffsetsToTxn; Produce and TxnOffsetCommit do the same by themselves."""
         known = self._current(name, epoch)
         if known.outstanding:
             raise Again
@@ -180,8 +181,8 @@ class Cluster(Server):
 
     def produce(self, name: str, epoch: int, place: Place, rows: list[Any], at: int) -> None:
         """Produce, within a transaction."""
-        known = self._joined(name, epoch, place)
-        self.logs[place].append(rows, at, known.producer)
+        self.join(name, epoch, [place])
+        self.logs[place].append(rows, at, self.ids[name].producer)
 
     def write(self, place: Place, rows: list[tuple[bytes | None, bytes | None, Any]], at: int) -> None:
         """Produce, outside of any transaction."""
@@ -189,16 +190,25 @@ class Cluster(Server):
 
     def commit_offset(self, name: str, epoch: int, group: str, source: Place, offset: int) -> None:
         """TxnOffsetCommit."""
-        known = self._joined(name, epoch, GROUP)
-        self.pending.setdefault(known.producer, {})[(group, source)] = offset
+        self.join(name, epoch, [GROUP])
+        self.pending.setdefault(self.ids[name].producer, {})[(group, source)] = offset
 
-    def commit(self, name: str, epoch: int) -> None:
-        """EndTxn, committing: nothing in it says which transaction is meant."""
-        self._end(name, epoch, commit=True)
+    def commit(self, name: str, epoch: int) -> int:
+        """EndTxn, committing; returns the epoch of the next transaction, also where it is asked once more."""
+        known = self.ids[name]
+        if epoch != known.epoch - 1 or known.state not in ("PrepareCommit", "CompleteCommit"):
+            self.end(name, epoch, commit=True)
+            known.epoch += 1
+        return known.epoch
 
-    def abort(self, name: str, epoch: int) -> None:
-        """EndTxn, aborting."""
-        self._end(name, epoch, commit=False)
+    def end(self, name: str, epoch: int, commit: bool) -> None:
+        """EndTxn of version 0, as a seal needs it: no new epoch, so nothing says which transaction is meant."""
+        known = self._current(name, epoch)
+        done = ("PrepareCommit", "CompleteCommit") if commit else ("PrepareAbort", "CompleteAbort")
+        if known.state == "Ongoing":
+            self._decide(name, commit=commit)
+        elif known.state not in done:
+            raise Refused(f"{known.state} cannot be ended")
 
     def fetch(
         self, place: Place, position: int, rows_max: int, committed: bool = True
@@ -221,20 +231,6 @@ class Cluster(Server):
         if epoch != known.epoch:
             raise Stale(f"epoch {epoch}, now {known.epoch}")
         return known
-
-    def _joined(self, name: str, epoch: int, place: Place) -> Transactional:
-        known = self._current(name, epoch)
-        if known.state != "Ongoing" or place not in known.places:
-            raise Refused(f"{place} is in no transaction of {name}")
-        return known
-
-    def _end(self, name: str, epoch: int, *, commit: bool) -> None:
-        known = self._current(name, epoch)
-        done = ("PrepareCommit", "CompleteCommit") if commit else ("PrepareAbort", "CompleteAbort")
-        if known.state == "Ongoing":
-            self._decide(name, commit=commit)
-        elif known.state not in done:
-            raise Refused(f"{known.state} cannot be ended")
 
     def _decide(self, name: str, *, commit: bool) -> None:
         known = self.ids[name]

@@ -9,7 +9,7 @@ from typing import Any
 from interlock.errors import Transient
 from interlock.kafka.partition import Taken, TopicPartition
 from interlock.kafka.prepared import Rows
-from interlock.kafka.transaction import Doubtful, Fenced, Outgoing
+from interlock.kafka.transaction import Doubtful, Encode, Fenced
 from tests.simulation.group import Group
 from tests.simulation.kafka import GROUP, Again, Cluster, Place, Refused, Stale
 from tests.simulation.loop import current, running
@@ -75,23 +75,21 @@ class SimulatedTransactions:
 
     async def seal(self, places: list[Place], before: str) -> None:
         await self.again(self.cluster.join, self.transactional_id, self.epoch, [*places, GROUP])
-        end = self.cluster.commit if before in ("PrepareCommit", "CompleteCommit") else self.cluster.abort
-        await self.ask(end, self.transactional_id, self.epoch)
+        commit = before in ("PrepareCommit", "CompleteCommit")
+        await self.ask(self.cluster.end, self.transactional_id, self.epoch, commit)
         await self.settle()
 
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-        batches = [(each.topic, written(each.records)) for each in outgoing]
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
+        batches = [(each.topic, written(each.records)) for each in encode()]
         await self.transact(batches, next_offset, timestamp)
 
     async def transact(self, batches: list[tuple[str, list[Any]]], next_offset: int | None, timestamp: int) -> None:
         """Write a transaction, of records, of an offset, or of both."""
-        name, partition = self.transactional_id, self.source.partition
+        name = self.transactional_id
         try:
             async with asyncio.timeout(self.seconds_max):
-                places = [(topic, partition) for topic, _ in batches]
-                await self.again(self.cluster.join, name, self.epoch, [*places, GROUP])
                 await self.fill(batches, next_offset, timestamp)
-                await self.ask(self.cluster.commit, name, self.epoch)
+                self.epoch = await self.ask(self.cluster.commit, name, self.epoch)
         except Stale as error:
             raise Fenced(f"{name} has another owner") from error
         except (Away, Refused, TimeoutError) as error:
@@ -99,15 +97,15 @@ class SimulatedTransactions:
 
     async def fill(self, batches: list[tuple[str, list[Any]]], next_offset: int | None, timestamp: int) -> None:
         name, partition = self.transactional_id, self.source.partition
+        if next_offset is not None:
+            source = tuple(self.source)
+            await self.again(self.cluster.commit_offset, name, self.epoch, self.group, source, next_offset)
         waiting = [
             asyncio.ensure_future(
-                self.ask(self.cluster.produce, name, self.epoch, (topic, partition), records, timestamp)
+                self.again(self.cluster.produce, name, self.epoch, (topic, partition), records, timestamp)
             )
             for topic, records in batches
         ]
-        if next_offset is not None:
-            offset = (self.cluster.commit_offset, name, self.epoch, self.group, tuple(self.source), next_offset)
-            waiting.append(asyncio.ensure_future(self.ask(*offset)))
         try:
             await asyncio.gather(*waiting)
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 from interlock.kafka.partition import TopicPartition
-from interlock.kafka.transaction import Doubtful, Fenced, Outgoing
+from interlock.kafka.transaction import Doubtful, Encode, Fenced
 from interlock.schemas.events import Route
 from interlock_router.model import Routes, RouteTable, route_table
 from tests.simulation.kafka_clients import SimulatedMember, SimulatedReader, SimulatedTransactions, cluster, written
@@ -20,68 +20,68 @@ Place = AbstractContextManager[Any]
 _RETRIES_MAX = 5
 
 
-def _lists(outgoing: Sequence[Outgoing]) -> list[tuple[str, list[Any]]]:
-    return [(each.topic, written(each.records)) for each in outgoing]
+def _lists(encode: Encode) -> list[tuple[str, list[Any]]]:
+    return [(each.topic, written(each.records)) for each in encode()]
 
 
 class _OffsetFirst(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
         await self.transact([], next_offset, timestamp)
-        await self.transact(_lists(outgoing), None, timestamp)
+        await self.transact(_lists(encode), None, timestamp)
 
 
 class _ResultsFirst(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-        await self.transact(_lists(outgoing), None, timestamp)
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
+        await self.transact(_lists(encode), None, timestamp)
         await self.transact([], next_offset, timestamp)
 
 
 class _LettersApart(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-        letters = [each for each in _lists(outgoing) if each[0].endswith("dead-letters")]
-        rest = [each for each in _lists(outgoing) if not each[0].endswith("dead-letters")]
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
+        letters = [each for each in _lists(encode) if each[0].endswith("dead-letters")]
+        rest = [each for each in _lists(encode) if not each[0].endswith("dead-letters")]
         if letters:
             await self.transact(letters, None, timestamp)
         await self.transact(rest, next_offset, timestamp)
 
 
 class _Reused(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
         for _ in range(_RETRIES_MAX):
             try:
-                return await super().commit(outgoing, next_offset, timestamp)
+                return await super().commit(encode, next_offset, timestamp)
             except Doubtful:
                 await asyncio.sleep(0.1)
-        return await super().commit(outgoing, next_offset, timestamp)
+        return await super().commit(encode, next_offset, timestamp)
 
 
 class _DoubtIsDone(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
         try:
-            await super().commit(outgoing, next_offset, timestamp)
+            await super().commit(encode, next_offset, timestamp)
         except Doubtful:
             return
 
 
 class _FencedTriesAgain(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
         try:
-            await super().commit(outgoing, next_offset, timestamp)
+            await super().commit(encode, next_offset, timestamp)
         except Fenced:
-            await self.start([each.topic for each in outgoing])
-            await super().commit(outgoing, next_offset, timestamp)
+            await self.start([each.topic for each in encode()])
+            await super().commit(encode, next_offset, timestamp)
 
 
 class _NotAwaited(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-        task = asyncio.ensure_future(super().commit(outgoing, next_offset, timestamp))
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
+        task = asyncio.ensure_future(super().commit(encode, next_offset, timestamp))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.sleep(0)
 
 
 class _OneBehind(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
-        await super().commit(outgoing, next_offset - 1, timestamp)
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
+        await super().commit(encode, next_offset - 1, timestamp)
 
 
 class _NameOfItsOwn(SimulatedTransactions):
@@ -105,9 +105,9 @@ class _Unconfirmed(SimulatedTransactions):
 
 
 class _Believes(SimulatedTransactions):
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
         running().things[("believed", current().name, tuple(self.source))] = next_offset
-        await super().commit(outgoing, next_offset, timestamp)
+        await super().commit(encode, next_offset, timestamp)
 
 
 class _BelievedMember(SimulatedMember):

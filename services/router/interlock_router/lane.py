@@ -259,7 +259,9 @@ class Lane:
     ) -> None:
         while (work := await self._next(transactions, scored)) is not None:
             with work.trace.committing(work.batch.next_offset, work.scored):
-                await transactions.commit(self._outgoing(work), work.batch.next_offset, milliseconds(work.scored_at))
+                await transactions.commit(
+                    partial(self._outgoing, work), work.batch.next_offset, milliseconds(work.scored_at)
+                )
             slots.release()
             if scored.empty():
                 idle.set()

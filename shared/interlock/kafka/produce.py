@@ -16,11 +16,22 @@ from aiokafka.protocol.produce import ProduceRequest
 from interlock.kafka.prepared import Pieces
 
 
+class ProduceHandler(SendProduceReqHandler):  # type: ignore[misc]  # the driver has no annotations
+    """The driver's handler of produce requests, with a request that encodes itself in one piece."""
+
+    def create_request(self) -> Any:
+        """Return the request for the handler's batches."""
+        plain = super().create_request()
+        return WholeRequest(plain._transactional_id, plain._required_acks, plain._timeout, plain._topics)  # noqa: SLF001 - taken over as it is
+
+
 class WholeSender(Sender):  # type: ignore[misc]  # the driver has no annotations
-    """The driver's sender with the handler below."""
+    """The driver's sender with the handler above."""
 
     retry_seconds = 0.1
     """How soon a record batch is sent again where the broker only needs a moment."""
+
+    produce_handler = ProduceHandler
 
     @classmethod
     def replacing(cls, producer: AIOKafkaProducer) -> Self:
@@ -36,21 +47,12 @@ class WholeSender(Sender):  # type: ignore[misc]  # the driver has no annotation
         )
 
     async def _send_produce_req(self, node_id: int, batches: Any) -> None:
-        handler = ProduceHandler(self, batches)
+        handler = self.produce_handler(self, batches)
         handler._default_backoff = self.retry_seconds  # noqa: SLF001 - the driver has no other way
         await handler.do(node_id)
         self._in_flight.remove(node_id)
         for each in batches:
             self._muted_partitions.remove(each)
-
-
-class ProduceHandler(SendProduceReqHandler):  # type: ignore[misc]  # the driver has no annotations
-    """The driver's handler of produce requests, with a request that encodes itself in one piece."""
-
-    def create_request(self) -> Any:
-        """Return the request for the handler's batches."""
-        plain = super().create_request()
-        return WholeRequest(plain._transactional_id, plain._required_acks, plain._timeout, plain._topics)  # noqa: SLF001 - taken over as it is
 
 
 class WholeRequest(ProduceRequest):  # type: ignore[misc]  # the driver has no annotations

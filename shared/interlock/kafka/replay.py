@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -62,7 +63,7 @@ class ReplayTransactions(PartitionTransactions):
 
         `timestamp` (milliseconds) stamps every record. Raises Fenced where another replay appeared, else Doubtful.
         """
-        await self._commit(_packed(self._running(), records, timestamp), next_offset)
+        await self._commit(partial(_packed, self._running(), records, timestamp), next_offset)
 
 
 def _packed(producer: AIOKafkaProducer, records: Sequence[Again], timestamp: int) -> list[tuple[str, Any]]:

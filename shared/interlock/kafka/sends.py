@@ -13,7 +13,7 @@ from interlock.errors import Transient
 from interlock.kafka.closing import closed
 from interlock.kafka.produce import WholeSender
 from interlock.kafka.producer import make_producer
-from interlock.kafka.transaction import Outgoing, packed, see_topics
+from interlock.kafka.transaction import Encode, packed, see_topics
 from interlock.settings import PlatformSettings
 
 Position = Callable[[TopicPartition, int], Awaitable[None]]
@@ -54,12 +54,12 @@ class PartitionSends:
             await self.discard()
             raise Transient(f"no producer for {self._source}: {type(error).__name__}: {error}") from error
 
-    async def commit(self, outgoing: Sequence[Outgoing], next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
         """Write the records, wait until all are there, then move the group's offset; each within `seconds_max`."""
         producer, partition = self._producer, self._source.partition
         if producer is None:
             raise Transient(f"the producer for {self._source} was discarded")
-        batches = packed(outgoing, timestamp, self._batch_bytes_max, transactional=False)
+        batches = packed(encode(), timestamp, self._batch_bytes_max, transactional=False)
         try:
             async with asyncio.timeout(self._seconds_max):
                 sent = [await producer.send_batch(batch, topic, partition=partition) for topic, batch in batches]

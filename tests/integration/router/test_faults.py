@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from interlock.kafka.transaction import Doubtful, Fenced, Outgoing, PartitionTransactions
+from interlock.kafka.transaction_sender import TransactionSender
 from tests.integration.router.rig import Rig, RunningRouter, exactly_once, sums
 
 STEPS = ("begun", "sent", "offsets", "committed")
@@ -24,14 +25,14 @@ class Interrupted(PartitionTransactions):
     async def _fill(self, producer: Any, batches: Any, next_offset: int) -> None:
         self._fail("begun")
         if self.step == "sent" and self.left:
-            for topic, builder in batches:
+            for topic, builder in batches():
                 await (await producer.send_batch(builder, topic, partition=self._source.partition))
             self._fail("sent")
         await super()._fill(producer, batches, next_offset)
         self._fail("offsets")
 
-    async def commit(self, outgoing: Any, next_offset: int, timestamp: int) -> None:
-        await super().commit(outgoing, next_offset, timestamp)
+    async def commit(self, encode: Any, next_offset: int, timestamp: int) -> None:
+        await super().commit(encode, next_offset, timestamp)
         try:
             self._fail("committed")
         except KafkaError as error:  # the commit happened, and nobody heard of it
@@ -59,6 +60,26 @@ async def test_a_lane_cut_off_at_any_step_of_a_transaction_repeats_or_skips_it_r
     assert Interrupted.left == 0
 
 
+async def test_a_lane_whose_epochs_are_used_up_goes_on_with_a_new_producer(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every few transactions, in place of every 32,766: nothing lost, nothing twice."""
+    found: list[int] = []
+
+    def used_up(sender: TransactionSender) -> bool:
+        found.append(sender._txn_manager.producer_epoch)
+        return bool(found[-1] % 4 == 3)
+
+    monkeypatch.setattr(TransactionSender, "used_up", property(used_up))
+    rig.serving.add("m", 1)
+    rig.route((1, 10_000))
+    rig.produce([rig.value(number) for number in range(1000)])
+    async with RunningRouter(rig, batch_rows_max=100):
+        results = await rig.results(1000)
+    exactly_once(results, 1000)
+    assert sum(epoch % 4 == 3 for epoch in found) >= 1 and len(set(found)) >= 3
+
+
 async def test_a_batch_that_kafka_refuses_takes_its_offsets_with_it(rig: Rig) -> None:
     """A record larger than the topic takes fails the whole transaction: the offset does not move without the result."""
     source = TopicPartition(rig.topic("requests"), 0)
@@ -66,13 +87,13 @@ async def test_a_batch_that_kafka_refuses_takes_its_offsets_with_it(rig: Rig) ->
     await transactions.start([rig.topic("results")])
     with pytest.raises(Doubtful):
         await transactions.commit(
-            [Outgoing(rig.topic("results"), [(b"k", bytes(3 * 2**20), [])])], 5, 1_700_000_000_000
+            lambda: [Outgoing(rig.topic("results"), [(b"k", bytes(3 * 2**20), [])])], 5, 1_700_000_000_000
         )
     await transactions.discard()
     again = PartitionTransactions(rig.settings, rig.settings.group, source, 10.0, 2**20)
     await again.start([rig.topic("results")])
     assert await _committed(rig, source) is None
-    await again.commit([Outgoing(rig.topic("results"), [(b"k", b"v", [])])], 7, 1_700_000_000_000)
+    await again.commit(lambda: [Outgoing(rig.topic("results"), [(b"k", b"v", [])])], 7, 1_700_000_000_000)
     assert await _committed(rig, source) == 7
     await again.discard()
     assert [record.value() for record in rig.read("results", 1)] == [b"v"]
@@ -84,12 +105,12 @@ async def test_a_zombie_is_fenced_and_none_of_its_output_is_seen(rig: Rig) -> No
     bounds = (rig.settings, rig.settings.group, source, 10.0, 2**20)
     zombie = PartitionTransactions(*bounds)
     await zombie.start([rig.topic("results")])
-    await zombie.commit([Outgoing(rig.topic("results"), [(b"k", b"first", [])])], 1, 1_700_000_000_000)
+    await zombie.commit(lambda: [Outgoing(rig.topic("results"), [(b"k", b"first", [])])], 1, 1_700_000_000_000)
     owner = PartitionTransactions(*bounds)
     await owner.start([rig.topic("results")])
     with pytest.raises((Fenced, Doubtful)):
-        await zombie.commit([Outgoing(rig.topic("results"), [(b"k", b"zombie", [])])], 2, 1_700_000_000_000)
-    await owner.commit([Outgoing(rig.topic("results"), [(b"k", b"second", [])])], 2, 1_700_000_000_000)
+        await zombie.commit(lambda: [Outgoing(rig.topic("results"), [(b"k", b"zombie", [])])], 2, 1_700_000_000_000)
+    await owner.commit(lambda: [Outgoing(rig.topic("results"), [(b"k", b"second", [])])], 2, 1_700_000_000_000)
     await zombie.discard()
     await owner.discard()
     assert [record.value() for record in rig.read("results", 2)] == [b"first", b"second"]
