@@ -24,7 +24,7 @@ from tests.rig.history_reading import end_of, gather, stands, wait_for_all
 from tests.rig.line import VERSIONS, Line, until
 from tests.rig.nursery import Hurt, Nursery
 from tests.rig.proxy_process import ProxyProcess
-from tests.rig.proxy_rules import Cut, DropRequest, Hold, Side
+from tests.rig.proxy_rules import Cut, DropRequest, Side
 
 REQUESTS: Final = 320
 KEYS: Final = 37
@@ -45,7 +45,6 @@ STILL_SECONDS_MAX: Final = 8.0
 READ_SECONDS_MAX: Final = 2.0
 
 END_SECONDS_MAX: Final = 20.0
-LATE_SECONDS_MAX: Final = 1.5
 LOOK_SECONDS: Final = 0.05
 SENT_SECONDS_MAX: Final = 30.0
 
@@ -270,22 +269,6 @@ async def lost_request(world: World, plant: str) -> list[Violation]:
         return await stage.judged()
 
 
-async def late_offset(world: World, plant: str) -> list[Violation]:
-    """A TxnOffsetCommit is held on its way until the next transaction is about to end."""
-    async with _behind_a_proxy(world, plant, partitions=1) as (stage, proxy):
-        await stage.create("impatient")
-        late = await proxy.on("TxnOffsetCommit", Hold(), times=1, skip=2)
-        await stage.start()
-        await late.acted(1, DONE_SECONDS_MAX)
-        next_end = await proxy.on("EndTxn", Hold(), times=1, skip=1)
-        await next_end.acted(1, DONE_SECONDS_MAX)
-        await late.release()
-        await _landed(proxy)
-        await next_end.release()
-        await stage.passed()
-        return await stage.judged()
-
-
 async def watched(world: World, plant: str) -> list[Violation]:
     """Somebody on the wire looks which acknowledgement is asked for."""
     async with _behind_a_proxy(world, plant) as (stage, proxy):
@@ -332,13 +315,6 @@ async def _grown(look: Callable[[], Awaitable[int]], before: int, seconds_max: f
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _landed(proxy: ProxyProcess) -> None:
-    """Wait, less long than a client is patient, until Kafka has answered what its client no longer waits for."""
-    deadline = time.monotonic() + LATE_SECONDS_MAX
-    while await proxy.lingering() and time.monotonic() < deadline:
-        await asyncio.sleep(LOOK_SECONDS)
-
-
 async def _heard_of_it(router: Hurt) -> None:
     """Give a router that woke up the time to find out that it was fenced; one with a bug may never do."""
     deadline = time.monotonic() + SPOILED_SECONDS_MAX
@@ -357,6 +333,5 @@ SCENES: Final[Mapping[str, Scene]] = {
     "zombie-between": zombie_between,
     "lost-answer": lost_answer,
     "lost-request": lost_request,
-    "late-offset": late_offset,
     "watched": watched,
 }

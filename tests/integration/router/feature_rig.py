@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import redis
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from interlock.cache import Cache
 from interlock.clock import SystemClock
@@ -122,24 +122,28 @@ class FeatureRig(Rig):
     async def fed(self, seconds_max: float = 20.0) -> None:
         """Wait until all that Kafka has is in the store, as the markers say."""
         self.flush_features()
-        ends = {}
-        consumer = _ends(self.settings.kafka_bootstrap_servers)
-        for partition in range(self.partitions):
-            ends[partition] = consumer(self.topic("features"), partition)
         async with asyncio.timeout(seconds_max):
+            while (ends := self._ends()) is None:
+                await asyncio.sleep(0.02)
             while not all(self._marker(partition) >= end for partition, end in ends.items()):
                 await asyncio.sleep(0.02)
+
+    def _ends(self) -> dict[int, int] | None:
+        """Return where each partition of features ends; None where a new one, without records, has no leader yet."""
+        consumer = Consumer({"bootstrap.servers": self.settings.kafka_bootstrap_servers, "group.id": uuid7()})
+        places = [TopicPartition(self.topic("features"), partition) for partition in range(self.partitions)]
+        try:
+            return {place.partition: consumer.get_watermark_offsets(place, 10)[1] for place in places}
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                raise
+            return None
+        finally:
+            consumer.close()
 
     def _marker(self, partition: int) -> int:
         found: Any = self.valkey.get(f"features-fed:{self.topic('features')}:{partition}")
         return int(found or 0)
-
-
-def _ends(bootstrap: str) -> Any:
-    from confluent_kafka import Consumer, TopicPartition
-
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid7()})
-    return lambda topic, partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
 
 
 class FeatureRouter:
