@@ -33,7 +33,7 @@ async def world(servers: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.parametrize("name", SCENES)
 async def test_a_scene_without_a_bug_is_green(world: World, name: str) -> None:
-    """Steady work, deaths, zombies, lost and late answers, stale routes: nothing is wrong afterwards."""
+    """Steady work, deaths, zombies, lost answers, stale routes: nothing is wrong afterwards."""
     assert [str(each) for each in (await SCENES[name](world, ""))[:10]] == []
 
 

@@ -1,4 +1,4 @@
-"""Scenes that the lane plays with and without a bug: steady work, deaths, zombies, lost and late answers, routes."""
+"""Scenes that the lane plays with and without a bug: steady work, deaths, zombies, lost answers, routes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """A Kafka in memory, as far as transactions go: logs with markers, coordinators, groups, and a network that fails.
 
-What it models, and the contract suite (tests/contract/test_transactions.py) holds against a real broker: a producer id
-and epoch per transactional id, InitProducerId that fences and ends what was begun, records and offsets that join a
-transaction by themselves, a new epoch with each end of one, markers that come after the decision and make it visible,
-the last stable offset, offsets committed in a transaction, requests and answers that are lost, late or repeated by
-nobody, and a broker that comes back having given markers up.
+What it models, and the contract suite (tests/contract/test_simulated_kafka.py) holds against a real broker: a
+producer id and epoch per transactional id, InitProducerId that fences and ends what was begun, records and offsets
+that join a transaction by themselves, a new epoch with each end of one, markers that come after the decision and make
+it visible, the last stable offset, offsets committed in a transaction, requests and answers that are lost, late or
+repeated by nobody, and a broker that comes back having given markers up.
 """
 
 from __future__ import annotations

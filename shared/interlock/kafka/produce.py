@@ -16,13 +16,29 @@ from aiokafka.protocol.produce import ProduceRequest
 from interlock.kafka.prepared import Pieces
 
 
+class WholeRequest(ProduceRequest):  # type: ignore[misc]  # the driver has no annotations
+    """A produce request of version 3 or later, which differ in nothing but their answers."""
+
+    def build(self, request_struct_class: Any) -> Any:
+        """Return the request of a version, ready to encode itself."""
+        built = super().build(request_struct_class)
+        if request_struct_class.API_VERSION >= 3:
+            built.encode = lambda: Body(
+                encoded(self._transactional_id, self._required_acks, self._timeout, self._topics), befores=2
+            )
+        return built
+
+
 class ProduceHandler(SendProduceReqHandler):  # type: ignore[misc]  # the driver has no annotations
     """The driver's handler of produce requests, with a request that encodes itself in one piece."""
+
+    request: type[Any] = WholeRequest
+    """The request's class, made of transactional id, acks, time-out and topics."""
 
     def create_request(self) -> Any:
         """Return the request for the handler's batches."""
         plain = super().create_request()
-        return WholeRequest(plain._transactional_id, plain._required_acks, plain._timeout, plain._topics)  # noqa: SLF001 - taken over as it is
+        return self.request(plain._transactional_id, plain._required_acks, plain._timeout, plain._topics)  # noqa: SLF001 - taken over as it is
 
 
 class WholeSender(Sender):  # type: ignore[misc]  # the driver has no annotations
@@ -53,19 +69,6 @@ class WholeSender(Sender):  # type: ignore[misc]  # the driver has no annotation
         self._in_flight.remove(node_id)
         for each in batches:
             self._muted_partitions.remove(each)
-
-
-class WholeRequest(ProduceRequest):  # type: ignore[misc]  # the driver has no annotations
-    """A produce request of version 3 or later, which differ in nothing but their answers."""
-
-    def build(self, request_struct_class: Any) -> Any:
-        """Return the request of a version, ready to encode itself."""
-        built = super().build(request_struct_class)
-        if request_struct_class.API_VERSION >= 3:
-            built.encode = lambda: Body(
-                encoded(self._transactional_id, self._required_acks, self._timeout, self._topics), befores=2
-            )
-        return built
 
 
 class Body:

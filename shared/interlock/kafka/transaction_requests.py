@@ -40,28 +40,25 @@ _NO_GENERATION: Final = -1
 _NO_LEADER_EPOCH: Final = -1
 
 
+def _by_partition(*fields: tuple[str, Any]) -> CompactArray:
+    """Return the layout of what is said of partitions, topic by topic."""
+    partitions = CompactArray(("partition", Int32), *fields, _TAGS)
+    return CompactArray(("topic", _TEXT), ("partitions", partitions), _TAGS)
+
+
 class _Produced(Response):  # type: ignore[misc]  # aiokafka's classes have no types
     API_KEY = 0
     API_VERSION = 12
     SCHEMA = Schema(
         (
             "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("offset", Int64),
-                        ("timestamp", Int64),
-                        ("log_start_offset", Int64),
-                        ("record_errors", CompactArray(("batch_index", Int32), ("message", _TEXT), _TAGS)),
-                        ("error_message", _TEXT),
-                        _TAGS,
-                    ),
-                ),
-                _TAGS,
+            _by_partition(
+                ("error_code", Int16),
+                ("offset", Int64),
+                ("timestamp", Int64),
+                ("log_start_offset", Int64),
+                ("record_errors", CompactArray(("batch_index", Int32), ("message", _TEXT), _TAGS)),
+                ("error_message", _TEXT),
             ),
         ),
         ("throttle_time_ms", Int32),
@@ -122,14 +119,7 @@ class _OffsetsCommitted(Response):  # type: ignore[misc]  # aiokafka's classes h
     API_VERSION = 5
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        (
-            "errors",
-            CompactArray(
-                ("topic", _TEXT),
-                ("partitions", CompactArray(("partition", Int32), ("error_code", Int16), _TAGS)),
-                _TAGS,
-            ),
-        ),
+        ("errors", _by_partition(("error_code", Int16))),
         _TAGS,
     )
 
@@ -147,19 +137,7 @@ class _CommitOffsetsStruct(RequestStruct):  # type: ignore[misc]  # aiokafka's c
         ("generation_id", Int32),
         ("member_id", _TEXT),
         ("group_instance_id", _TEXT),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32), ("offset", Int64), ("leader_epoch", Int32), ("metadata", _TEXT), _TAGS
-                    ),
-                ),
-                _TAGS,
-            ),
-        ),
+        ("topics", _by_partition(("offset", Int64), ("leader_epoch", Int32), ("metadata", _TEXT))),
         _TAGS,
     )
 

@@ -38,7 +38,7 @@ EPOCH_LAST: Final = 32_766
 seal; InitProducerId gives the new id in its stead."""
 
 _FENCED: Final = 90
-_TRANSACTION_ANSWERS_AS: Final = 8
+_PRODUCED_AS: Final = 8
 """The version whose answers to a produce request the driver's handler reads, but for tags."""
 
 
@@ -86,12 +86,9 @@ class _EndAsBefore(_Strict, EndTxnHandler):  # type: ignore[misc]  # the driver 
 class _CommitOffsets(_Strict, TxnOffsetCommitHandler):  # type: ignore[misc]  # the driver has no annotations
     def create_request(self) -> requests.CommitOffsets:
         self._sender.offset_under_way.set()
-        manager = self._sender._txn_manager
-        topics: dict[str, list[tuple[int, int, str]]] = {}
-        for place, offset in sorted(self._offsets.items()):
-            topics.setdefault(place.topic, []).append((place.partition, offset.offset, offset.metadata))
-        producer = manager.producer_id, manager.producer_epoch
-        return requests.CommitOffsets(manager.transactional_id, self._group_id, producer, list(topics.items()))
+        plain = super().create_request()
+        producer = plain._producer_id, plain._producer_epoch
+        return requests.CommitOffsets(plain._transactional_id, plain._group_id, producer, plain._topics)
 
     def handle_response(self, response: Any) -> float | None:
         errors = requests.without_tags(response.errors)
@@ -107,20 +104,12 @@ class _CommitOffsets(_Strict, TxnOffsetCommitHandler):  # type: ignore[misc]  # 
 class _Produce(ProduceHandler):
     """Records join the transaction by being written."""
 
-    def create_request(self) -> requests.Produce:
-        """Return the request for the handler's batches."""
-        topics: dict[str, list[tuple[int, Any]]] = {}
-        for place, batch in self._batches.items():
-            topics.setdefault(place.topic, []).append((place.partition, batch.get_data_buffer()))
-        sender = self._sender
-        return requests.Produce(
-            sender._txn_manager.transactional_id, sender._acks, sender._request_timeout_ms, list(topics.items())
-        )
+    request = requests.Produce
 
     def handle_response(self, response: Any) -> None:
         """Tell the batches what became of them."""
         topics = requests.without_tags(response.topics)
-        super().handle_response(SimpleNamespace(API_VERSION=_TRANSACTION_ANSWERS_AS, topics=topics))
+        super().handle_response(SimpleNamespace(API_VERSION=_PRODUCED_AS, topics=topics))
 
     def _can_retry(self, error: Any, batch: Any) -> bool:
         """Say whether to send a batch again: also where the markers of the transaction before are being written."""
@@ -129,9 +118,9 @@ class _Produce(ProduceHandler):
 
 class _End(_Strict, EndTxnHandler):  # type: ignore[misc]  # the driver has no annotations
     def create_request(self) -> requests.End:
-        manager = self._sender._txn_manager
-        producer = manager.producer_id, manager.producer_epoch
-        return requests.End(manager.transactional_id, producer, bool(self._commit_result))
+        plain = super().create_request()
+        producer = plain._producer_id, plain._producer_epoch
+        return requests.End(plain._transactional_id, producer, bool(plain._transaction_result))
 
     def handle_response(self, response: Any) -> float | None:
         if response.error_code == _FENCED:

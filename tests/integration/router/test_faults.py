@@ -44,6 +44,16 @@ class Interrupted(PartitionTransactions):
             raise KafkaError(f"cut off when {step}")
 
 
+async def _answers_a_thousand(rig: Rig) -> None:
+    """Have a router answer a thousand requests, and see that each was answered exactly once."""
+    rig.serving.add("m", 1)
+    rig.route((1, 10_000))
+    rig.produce([rig.value(number) for number in range(1000)])
+    async with RunningRouter(rig, batch_rows_max=100):
+        results = await rig.results(1000)
+    exactly_once(results, 1000)
+
+
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_lane_cut_off_at_any_step_of_a_transaction_repeats_or_skips_it_rightly(
     rig: Rig, step: str, monkeypatch: pytest.MonkeyPatch
@@ -51,12 +61,7 @@ async def test_a_lane_cut_off_at_any_step_of_a_transaction_repeats_or_skips_it_r
     """Cut off four times before and after the point of no return: nothing lost, nothing twice, nothing aborted seen."""
     monkeypatch.setattr("interlock_router.lane.PartitionTransactions", Interrupted)
     Interrupted.step, Interrupted.left = step, 4
-    rig.serving.add("m", 1)
-    rig.route((1, 10_000))
-    rig.produce([rig.value(number) for number in range(1000)])
-    async with RunningRouter(rig, batch_rows_max=100):
-        results = await rig.results(1000)
-    exactly_once(results, 1000)
+    await _answers_a_thousand(rig)
     assert Interrupted.left == 0
 
 
@@ -71,12 +76,7 @@ async def test_a_lane_whose_epochs_are_used_up_goes_on_with_a_new_producer(
         return bool(found[-1] % 4 == 3)
 
     monkeypatch.setattr(TransactionSender, "used_up", property(used_up))
-    rig.serving.add("m", 1)
-    rig.route((1, 10_000))
-    rig.produce([rig.value(number) for number in range(1000)])
-    async with RunningRouter(rig, batch_rows_max=100):
-        results = await rig.results(1000)
-    exactly_once(results, 1000)
+    await _answers_a_thousand(rig)
     assert sum(epoch % 4 == 3 for epoch in found) >= 1 and len(set(found)) >= 3
 
 
