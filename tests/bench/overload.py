@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +21,7 @@ from tests.bench.processes import Child, machine_seconds
 from tests.bench.rounds import Contender
 
 LOOK_SECONDS: Final = 0.25
+ROOM_LOOK_SECONDS: Final = 5.0
 BEGIN_SECONDS: Final = 5.0
 TIDY_SECONDS: Final = 10.0
 WINDOWS: Final = 10
@@ -110,6 +113,7 @@ def overloaded(bench: Bench, contender: Contender, rate: float, seconds: float, 
             pass
     looks.close()
     told.unlink()
+    kafka.truncate(requests, work.PARTITIONS)
     at, answered, memory = (np.array(column) for column in (looks.at, looks.answered, looks.memory))
     first = int(np.searchsorted(at, at[0] + BEGIN_SECONDS))
     last = int(np.searchsorted(answered, answered[-1]))
@@ -127,6 +131,14 @@ def overloaded(bench: Bench, contender: Contender, rate: float, seconds: float, 
         foreign_cores=float((used[0] - used[1]) / (at[ended] - at[0])),
         load=os.getloadavg()[0],
     )
+
+
+def wait_for_room(folder: Path, needed: float, seconds_max: float) -> int:
+    """Wait, with a bound, until a folder's disk has room for so many bytes; return how many it has room for."""
+    deadline = time.monotonic() + seconds_max
+    while (room := shutil.disk_usage(folder).free) < needed and time.monotonic() < deadline:
+        time.sleep(ROOM_LOOK_SECONDS)
+    return room
 
 
 def _windows(at: npt.NDArray[np.float64], answered: npt.NDArray[np.int64]) -> tuple[float, ...]:
