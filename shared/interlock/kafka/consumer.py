@@ -268,6 +268,8 @@ class ControlConsumer:
     def _pause(self, consumer: AIOKafkaConsumer, record: ConsumerRecord[bytes, bytes], transient: Transient) -> None:
         """Hold the partition back and go to the same record again: what follows it on the partition must wait too."""
         partition = TopicPartition(record.topic, record.partition)
+        if partition not in consumer.assignment():
+            return  # it went while the record was being carried out; whoever has it now takes the record again
         backoff = self._backoffs.setdefault(
             partition,
             Backoff(self._settings.retry_seconds_max, min(transient.retry_seconds, self._settings.retry_seconds_max)),
