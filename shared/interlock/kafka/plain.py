@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from interlock import semconv, telemetry
 from interlock.errors import Transient
@@ -129,15 +130,24 @@ class PlainConsumer:
     async def batches(self) -> AsyncGenerator[list[Any], None]:
         """Yield lists of records (partition, offset, timestamp, key, value), an empty one where nothing came in time.
 
-        In a group, a batch is committed when the next one is asked for: at least once.
+        In a group, a batch is committed when the next one is asked for: at least once. Raises Transient where Kafka
+        refuses.
         """
         while True:
-            answer = await self._consumer.getmany(
-                timeout_ms=round(POLL_SECONDS * 1000), max_records=RECORDS_PER_POLL_MAX
-            )
-            yield [record for records in answer.values() for record in records]
-            if answer and self._group is not None:
-                await self._consumer.commit()
+            try:
+                answer = await self._consumer.getmany(
+                    timeout_ms=round(POLL_SECONDS * 1000), max_records=RECORDS_PER_POLL_MAX
+                )
+                yield [record for records in answer.values() for record in records]
+                if answer and self._group is not None:
+                    await self._commit()
+            except KafkaError as error:
+                raise Transient(f"Kafka refuses to read {self._topic}: {type(error).__name__}: {error}") from error
+
+    async def _commit(self) -> None:
+        """Commit what was given out; where the group meets just then, it comes again to whoever gets the partition."""
+        with contextlib.suppress(CommitFailedError, IllegalStateError):
+            await self._consumer.commit()
 
 
 async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:

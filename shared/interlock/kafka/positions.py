@@ -28,6 +28,7 @@ class PositionedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # th
             settings, group, max_poll_interval_ms=SESSIONS_IDLE_MAX * session
         )
         self._group = group
+        self._mine: set[TopicPartition] = set()  # the driver's own book keeps what is revoked until the group has met
         self._placed: set[TopicPartition] = set()
 
     async def start(self) -> None:
@@ -40,6 +41,7 @@ class PositionedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # th
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Ask for a share of these topics instead of those before."""
+        self._forget()
         self._consumer.subscribe(sorted(topics), listener=self)
 
     @property
@@ -50,7 +52,7 @@ class PositionedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # th
     @property
     def unplaced(self) -> list[TopicPartition]:
         """The partitions of this member that wait to be placed."""
-        return sorted(set(self._consumer.assignment()) - self._placed)
+        return sorted(self._mine - self._placed)
 
     async def ends(self, partitions: list[TopicPartition], seconds_max: float) -> Mapping[TopicPartition, int]:
         """Return the offset behind the last record of each partition; raises Transient."""
@@ -64,7 +66,7 @@ class PositionedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # th
 
     def place(self, partition: TopicPartition, offset: int) -> None:
         """Read a partition from an offset; one that was taken away meanwhile is left alone."""
-        if partition in self._consumer.assignment():
+        if partition in self._mine:
             self._consumer.seek(partition, offset)
             self._consumer.resume(partition)
             self._placed.add(partition)
@@ -72,7 +74,7 @@ class PositionedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # th
     def displace(self, partition: TopicPartition) -> None:
         """Read a partition no further until it is placed again."""
         self._placed.discard(partition)
-        if partition in self._consumer.assignment():
+        if partition in self._mine:
             self._consumer.pause(partition)
 
     async def take(self, seconds: float, rows_max: int) -> dict[TopicPartition, Taken]:
@@ -91,7 +93,7 @@ class PositionedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # th
 
     async def show(self, offsets: Mapping[TopicPartition, int], seconds_max: float) -> None:
         """Commit offsets for those who look at the group; nothing is read by them, so a failure is none."""
-        mine = {each: offset for each, offset in offsets.items() if each in self._consumer.assignment()}
+        mine = {each: offset for each, offset in offsets.items() if each in self._mine}
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             if mine:
                 await asyncio.wait_for(self._consumer.commit(mine), seconds_max)
@@ -100,10 +102,15 @@ class PositionedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # th
         """Leave the group, within a bound."""
         await closed(self._consumer, CLOSE_SECONDS_MAX)
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Called by the driver before partitions go."""
-        self._placed -= set(revoked)
+    async def on_partitions_revoked(self, _: Iterable[TopicPartition]) -> None:
+        """Called by the driver before the group meets: until it has, no partition is this member's."""
+        self._forget()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Called by the driver when partitions came."""
-        self._consumer.pause(*assigned)
+        """Called by the driver when the group has met: each partition waits to be placed, had before or not."""
+        self._mine = set(assigned)
+        self._consumer.pause(*self._mine)
+
+    def _forget(self) -> None:
+        self._mine.clear()
+        self._placed.clear()

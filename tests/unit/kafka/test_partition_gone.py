@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from interlock.errors import Transient
 from interlock.kafka.consumer import ControlConsumer
+from interlock.kafka.positions import PositionedConsumer
 from interlock.settings import PlatformSettings
 
 PLACES = {TopicPartition("t", number) for number in range(3)}
@@ -53,6 +54,36 @@ async def test_a_partition_that_goes_while_its_record_is_carried_out_is_not_held
     assert carried_out == [7]
     assert not control._paused_until
     assert not consumer.paused()
+
+
+async def test_a_partition_is_placed_anew_when_its_group_has_met() -> None:
+    """While a group meets, the driver still lists what it revoked; placed then, a partition would be read no more."""
+    member = PositionedConsumer(PlatformSettings(kafka_bootstrap_servers="127.0.0.1:1"), "g")
+    kept, gone, new = sorted(PLACES)
+    with patch.object(AIOKafkaConsumer, "seek"):  # it would want a connection
+        await _met(member, {kept, gone})
+        member.place(kept, 5)
+        assert member.placed == {kept}
+        assert member.unplaced == [gone]
+
+        await member.on_partitions_revoked({kept, gone})
+        member.place(kept, 5)  # whoever asked where it is read from has the answer only now
+        assert not member.placed
+        assert not member.unplaced
+
+        await _met(member, {kept, new})
+        assert member.unplaced == [kept, new]
+        assert member._consumer.paused() == {kept, new}
+        for each in (kept, gone, new):
+            member.place(each, 5)
+        assert member.placed == {kept, new}
+        assert not member._consumer.paused()
+
+
+async def _met(member: PositionedConsumer, places: set[TopicPartition]) -> None:
+    """Do what the driver does when a group has met."""
+    member._consumer._subscription.assign_from_user(places)
+    await member.on_partitions_assigned(places)
 
 
 def _record(place: TopicPartition, offset: int) -> ConsumerRecord[bytes, bytes]:
