@@ -50,6 +50,11 @@ ROUTE_EPOCH = Gauge("interlock_route_epoch", "The epoch of the route in force.",
 LANE_ROWS = Counter(
     "interlock_lane_rows", "Requests answered, by version and outcome.", ["endpoint", "version", "outcome"]
 )
+SHADOW_ROWS = Counter(
+    "interlock_shadow_rows",
+    "Requests copied to versions that answer nobody: answered, failed, or shed for want of time.",
+    ["endpoint", "version", "outcome"],
+)
 LANE_BATCH_ROWS = Histogram("interlock_lane_batch_rows", "Rows in one lane batch.", ["endpoint"], buckets=_ROWS)
 LANE_SECONDS = Histogram(
     "interlock_lane_seconds", "Time of one stage of a lane batch.", ["endpoint", "stage"], buckets=_SECONDS

@@ -37,6 +37,7 @@ from interlock_router.pace import Pace
 from interlock_router.results import ResultEncoder
 from interlock_router.score import Scored, Scorer
 from interlock_router.settings import Settings
+from interlock_router.shadow import Copies
 from interlock_router.trace import BatchTrace, LaneTraces
 from interlock_router.turns import Turns
 from interlock_router.writer_schemas import WriterSchemas
@@ -98,6 +99,8 @@ class Lane:
             parts.settings.batch_interval_seconds,
             parts.settings.batch_interval_seconds_max,
         )
+        self._copies = Copies(parts.settings, parts.scorer, parts.clock, source, endpoint)
+        self._behind = False
         self._stopping = asyncio.Event()
         self._log = log.bind(topic=source.topic, partition=source.partition)
 
@@ -154,15 +157,19 @@ class Lane:
         )
 
     async def _work(self, transactions: Transactions, reader: PartitionReader, offset: int | None) -> None:
-        """Take and score in one task, commit in another; the slots bound how far the first may run ahead."""
+        """Take and score in one task, commit in another; the slots bound how far the first may run ahead.
+
+        A third copies to shadows what is committed, for as long as there is something to commit.
+        """
         slots = asyncio.Semaphore(self._settings.batches_in_flight_max)
         scored: asyncio.Queue[_Work | None] = asyncio.Queue(self._settings.batches_in_flight_max + 1)
         idle = asyncio.Event()
         idle.set()
-        tasks = [
-            asyncio.create_task(self._take_all(reader, offset, slots, idle, scored)),
-            asyncio.create_task(self._commit_all(transactions, slots, idle, scored)),
-        ]
+        taking = asyncio.create_task(self._take_all(reader, offset, slots, idle, scored))
+        committing = asyncio.create_task(self._commit_all(transactions, slots, idle, scored))
+        copying = asyncio.create_task(self._copies.run())
+        committing.add_done_callback(lambda _: copying.cancel())
+        tasks = [taking, committing, copying]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -187,10 +194,10 @@ class Lane:
         taken earlier it would only be smaller, and whatever came after it would wait for two commits. Every batch
         begins behind the last one, the first where the commits stand: so its observation leaves no gap.
         """
-        taken_at, behind = float("-inf"), False
+        taken_at, self._behind = float("-inf"), False
         while not self._stopping.is_set():
             await slots.acquire()
-            if not behind:
+            if not self._behind:
                 await idle.wait()
                 await self._turn(taken_at)
             versions = len(self._parts.routes.of(self._endpoint).arms)
@@ -199,7 +206,7 @@ class Lane:
                 slots.release()
                 continue
             taken_at, taken_moment = self._parts.clock.monotonic(), self._parts.clock.now()
-            behind = taken.lag > len(taken.records)
+            self._behind = taken.lag > len(taken.records)
             self._note_lag(taken.lag)
             for index, piece in enumerate(pieces := list(_pieces(taken.records, self._settings.batch_bytes_max))):
                 if index:
@@ -267,6 +274,7 @@ class Lane:
                 idle.set()
                 self._pace.answered((self._parts.clock.now() - work.stretch.taken_at).total_seconds())
             self._note(work)
+            self._copies.offer(work.batch, work.scored.table, spare=not self._behind)
 
     async def _next(self, transactions: Transactions, scored: asyncio.Queue[_Work | None]) -> _Work | None:
         """Return the next batch to commit; where none comes soon, see first that the last one is there to be read."""

@@ -44,6 +44,7 @@ class RouteTable:
     result_schema_id: int
     outputs: tuple[str, ...]  # the outputs that the result schema has room for, in its order
     online: tuple[str, ...] = ()  # the online inputs that it has room for, likewise
+    shadows: tuple[Arm, ...] = ()  # arms without weight: asked what the others were, answering nobody
 
     @property
     def looks_up(self) -> bool:
@@ -81,8 +82,10 @@ def route_table(route: Route) -> RouteTable:
         )
         for each in route.arms
     )
+    answering = tuple(arm for arm in arms if arm.weight)
+    shadows = tuple(arm for arm in arms if not arm.weight)
     outputs, online = _answers_of(json.loads(route.result_schema))
-    return RouteTable(route.endpoint, route.epoch, arms, route.result_schema_id, outputs, online)
+    return RouteTable(route.endpoint, route.epoch, answering, route.result_schema_id, outputs, online, shadows)
 
 
 def _answers_of(schema: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:

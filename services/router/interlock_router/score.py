@@ -102,25 +102,36 @@ class Scorer:
         rejected.extend(Rejected(row, rejection, arm) for row, rejection in search.failed)
         return answers, rejected
 
+    async def shadow(self, batch: Batch, table: RouteTable, arm: Arm) -> Answer | None:
+        """Ask a version that answers nobody what all were asked: once, and what it cannot score is left out.
+
+        None where it can score nothing. Raises Transient while it is away, and what is the matter with the version.
+        """
+        good = batch.good
+        if self._features is not None and arm.signature.online and batch.joined is None:
+            batch.joined = await self._features.join(table.endpoint, batch, good)
+        matrix, rows, _ = batch.matrix(arm.signature, good)
+        return _check(arm, rows, matrix, await self._call(arm, matrix), []) if rows.size else None
+
     async def ask(self, arm: Arm, matrix: Matrix, moved: Callable[[], bool]) -> Matrix:
         """Call a version until it is there to answer; raises what is the matter with the version itself."""
         backoff = Backoff(self._settings.lane_retry_seconds_max, self._settings.lane_retry_seconds)
         while True:
             try:
-                digest, outputs = await self._serving.call(arm.application, matrix, self._settings.call_seconds_max)
-                if digest != arm.digest:
-                    raise WrongVersion(f"{arm.application} echoes {digest}, the route says {arm.digest}")
+                return await self._call(arm, matrix)
             except Transient as away:
                 log.warning("version away", application=arm.application, detail=away.detail)
-            else:
-                if not isinstance(outputs, np.ndarray) or outputs.shape != (len(matrix), len(arm.signature.outputs)):
-                    raise WrongShape(
-                        f"asked for {len(matrix)} x {len(arm.signature.outputs)} numbers, got {_shape(outputs)}"
-                    )
-                return outputs
             if moved():
                 raise RouteMoved(f"the route to {arm.application} has changed")
             await asyncio.sleep(backoff.next_seconds())
+
+    async def _call(self, arm: Arm, matrix: Matrix) -> Matrix:
+        digest, outputs = await self._serving.call(arm.application, matrix, self._settings.call_seconds_max)
+        if digest != arm.digest:
+            raise WrongVersion(f"{arm.application} echoes {digest}, the route says {arm.digest}")
+        if not isinstance(outputs, np.ndarray) or outputs.shape != (len(matrix), len(arm.signature.outputs)):
+            raise WrongShape(f"asked for {len(matrix)} x {len(arm.signature.outputs)} numbers, got {_shape(outputs)}")
+        return outputs
 
     async def let_it_die(self) -> None:
         """Pause after a death: a replica that said it will end must not be asked again before it has."""

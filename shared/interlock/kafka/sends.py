@@ -1,4 +1,4 @@
-"""Answers first, the offset after: at least once, for whoever would rather have a batch twice than wait."""
+"""Records without a transaction; and answers first, their offset after: at least once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,55 @@ from interlock.errors import Transient
 from interlock.kafka.closing import closed
 from interlock.kafka.produce import WholeSender
 from interlock.kafka.producer import make_producer
-from interlock.kafka.transaction import Encode, packed, see_topics
+from interlock.kafka.transaction import Encode, Outgoing, packed, see_topics
 from interlock.settings import PlatformSettings
 
 Position = Callable[[TopicPartition, int], Awaitable[None]]
+
+
+class Sends:
+    """Record batches written without a transaction, each acknowledged by all in-sync replicas.
+
+    Any failure raises Transient, and the object must be discarded.
+    """
+
+    def __init__(self, settings: PlatformSettings, seconds_max: float, batch_bytes_max: int) -> None:
+        self._settings = settings
+        self._seconds_max = seconds_max
+        self._batch_bytes_max = batch_bytes_max
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self, topics: Sequence[str], partition: int) -> None:
+        """Connect; raises Transient while Kafka is away or a topic without this partition."""
+        producer = make_producer(self._settings, max_batch_size=self._batch_bytes_max)
+        producer._sender = WholeSender.replacing(producer)  # noqa: SLF001 - the driver has no other way
+        self._producer = producer
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                await producer.start()
+                await see_topics(producer, topics, partition)
+        except (KafkaError, TimeoutError, OSError) as error:
+            await self.discard()
+            raise Transient(f"no producer for {', '.join(topics)}: {type(error).__name__}: {error}") from error
+
+    async def send(self, outgoing: Sequence[Outgoing], partition: int, timestamp: int) -> None:
+        """Write the records, stamped with `timestamp` (milliseconds), to a partition; return when all are there."""
+        producer = self._producer
+        if producer is None:
+            raise Transient("the producer was discarded")
+        batches = packed(outgoing, timestamp, self._batch_bytes_max, transactional=False)
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                sent = [await producer.send_batch(batch, topic, partition=partition) for topic, batch in batches]
+                await asyncio.gather(*sent)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Transient(f"records may be missing: {type(error).__name__}: {error}") from error
+
+    async def discard(self, seconds_max: float = 2.0) -> None:
+        """Drop the producer."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await closed(producer, seconds_max)
 
 
 class PartitionSends:
@@ -34,38 +79,17 @@ class PartitionSends:
         batch_bytes_max: int,
         position: Position,
     ) -> None:
-        self._settings = settings
         self._source = source
-        self._seconds_max = seconds_max
-        self._batch_bytes_max = batch_bytes_max
         self._position = position
-        self._producer: AIOKafkaProducer | None = None
+        self._sends = Sends(settings, seconds_max, batch_bytes_max)
 
     async def start(self, topics: Sequence[str]) -> None:
         """Connect; raises Transient while Kafka is away or a topic is missing."""
-        producer = make_producer(self._settings, max_batch_size=self._batch_bytes_max)
-        producer._sender = WholeSender.replacing(producer)  # noqa: SLF001 - the driver has no other way
-        self._producer = producer
-        try:
-            async with asyncio.timeout(self._seconds_max):
-                await producer.start()
-                await see_topics(producer, topics, self._source.partition)
-        except (KafkaError, TimeoutError, OSError) as error:
-            await self.discard()
-            raise Transient(f"no producer for {self._source}: {type(error).__name__}: {error}") from error
+        await self._sends.start(topics, self._source.partition)
 
     async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
         """Write the records, wait until all are there, then move the group's offset; each within `seconds_max`."""
-        producer, partition = self._producer, self._source.partition
-        if producer is None:
-            raise Transient(f"the producer for {self._source} was discarded")
-        batches = packed(encode(), timestamp, self._batch_bytes_max, transactional=False)
-        try:
-            async with asyncio.timeout(self._seconds_max):
-                sent = [await producer.send_batch(batch, topic, partition=partition) for topic, batch in batches]
-                await asyncio.gather(*sent)
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise Transient(f"answers of {self._source} may be missing: {type(error).__name__}: {error}") from error
+        await self._sends.send(encode(), self._source.partition, timestamp)
         await self._position(self._source, next_offset)
 
     async def confirm(self) -> None:
@@ -73,6 +97,4 @@ class PartitionSends:
 
     async def discard(self, seconds_max: float = 2.0) -> None:
         """Drop the producer."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await closed(producer, seconds_max)
+        await self._sends.discard(seconds_max)

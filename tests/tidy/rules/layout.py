@@ -26,7 +26,7 @@ NOUNS = {
     "deployer": {"plan", "rollout", "serve", "subjects", "table", "verdict", "warming"},
     "router": {
         "batch", "dead_letters", "features", "gateway", "lane", "lanes", "live", "observe", "pace", "turns", "replay",
-        "results", "routes", "score", "trace", "writer_schemas",
+        "results", "routes", "score", "shadow", "trace", "writer_schemas",
     },
     "monitor": {"agents", "closing", "drift", "intake", "quality", "references", "stream", "upkeep", "windows"},
     "auditor": {"case", "checkpoint", "entry", "log", "tiles", "verifier", "verify", "witness"},

@@ -105,9 +105,10 @@ def test_the_share_of_a_key_differs_between_endpoints() -> None:
     assert 0.4 < len(here & there) / len(here) < 0.6
 
 
-def test_an_arm_without_weight_gets_no_key_and_the_only_arm_gets_all() -> None:
-    """Weight 0 is allowed and answers nobody; a single arm is never hashed."""
+def test_an_arm_without_weight_is_a_shadow_and_the_only_other_arm_gets_all() -> None:
+    """Weight 0 answers nobody; a single arm is never hashed."""
     table = route_table(route(1, 10_000, 0))
+    assert [arm.version for arm in table.shadows] == [2]
     assert [(arm.version, rows.size) for arm, rows in table.split([b"a", b"b"])] == [(1, 2)]
     assert route_table(route(1, 10_000)).split([])[0][1].size == 0
 
