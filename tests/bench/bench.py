@@ -100,9 +100,12 @@ class Bench:
     def _arms(self) -> dict[int, list[dict[str, Any]]]:
         return {}
 
-    def lanes(self, name: str, versions: int = 1, **settings: Any) -> Contender:
-        """Return Interlock's lanes, with a number of versions and some settings changed."""
-        return contenders.lanes(name, self.environment, self.arms(versions), self.schema_registry, **settings)
+    def lanes(self, name: str, versions: int = 1, *, shadows: int = 0, **settings: Any) -> Contender:
+        """Return Interlock's lanes, with a number of versions, more in the shadow, and some settings changed."""
+        arms = self.arms(versions)
+        if shadows:
+            arms = [*arms, *(arm | {"weight": 0} for arm in self.arms(versions + shadows)[versions:])]
+        return contenders.lanes(name, self.environment, arms, self.schema_registry, **settings)
 
     def loop(self, kind: str) -> Contender:
         """Return a reference loop."""

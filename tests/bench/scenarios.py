@@ -99,6 +99,13 @@ def versions(bench: Bench) -> None:
     )
 
 
+def shadow(bench: Bench) -> None:
+    """The rate with a version in the shadow, against without: with a backlog the shadow is left out."""
+    found = bench.rounds("shadow", [bench.entry(bench.lanes("alone")), bench.entry(bench.lanes("shadowed", shadows=1))])
+    what = "rate of a backlog with a version in the shadow, against without"
+    bench.find(Finding("shadow", what, ratios(found, "shadowed", "alone", _rate)))
+
+
 def latency(bench: Bench) -> None:
     """Latency at half load against the echo, and at 3,000 events a second against the bare loop."""
     seconds = SECONDS_QUICK if bench.options.quick else SECONDS
@@ -257,6 +264,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "overload": overload,
     "peers": peers,
     "versions": versions,
+    "shadow": shadow,
     "rollout": rollout,
 }
 """All of them, in the order in which they run: the replicas of ten versions stay, and would disturb the others."""
