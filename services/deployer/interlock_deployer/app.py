@@ -44,6 +44,7 @@ def assemble(host: Host, schema_ids: SchemaIds, close: Sequence[Step] = ()) -> S
         route_drain_seconds=settings.route_drain_seconds,
         deploy_retry_seconds=settings.deploy_retry_seconds,
         deploy_retry_seconds_max=settings.deploy_retry_seconds_max,
+        shadow_approved=settings.shadow_approved,
     )
 
     async def ensure_topics(endpoint: str, partitions: int) -> None:

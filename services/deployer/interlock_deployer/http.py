@@ -35,6 +35,7 @@ class RouteView(BaseModel):
     promotion: int
     champion: int | None
     previous: int | None
+    shadows: list[int]
     topics_exist: bool
     waiting: OrderView | None
 
@@ -84,6 +85,7 @@ def _route(rollout: Rollout) -> RouteView:
         promotion=rollout.applied,
         champion=rollout.champion,
         previous=rollout.previous,
+        shadows=list(rollout.shadows),
         topics_exist=rollout.opened,
         waiting=waiting,
     )

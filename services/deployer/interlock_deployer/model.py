@@ -191,12 +191,7 @@ def wanted(rollout: Rollout, warm_versions_max: int) -> set[int]:
         if version is not None and version in rollout.approvals
     }
     fresh = sorted(
-        (
-            version
-            for version in rollout.approvals
-            if version not in kept and version not in rollout.ordered and version > (rollout.champion or 0)
-        ),
-        reverse=True,
+        (version for version in rollout.approvals if version not in kept and _is_fresh(rollout, version)), reverse=True
     )
     return kept | set(fresh[: max(0, warm_versions_max - len(kept))])
 
@@ -241,9 +236,29 @@ def _settle(rollout: Rollout, now: datetime, limits: Limits) -> Step:
             previous=order.previous if order.previous != order.version else rollout.previous,
             order=None,
         )
+        rollout = _taken_up(replace(rollout, shadows=_shadows(rollout, limits)), now, limits)
         events = table.changes(rollout, order, now)
-        rollout = _taken_up(rollout, now, limits)
+    elif rollout.champion is not None and (shadows := _shadows(rollout, limits)) != rollout.shadows:
+        rollout = replace(rollout, epoch=rollout.epoch + 1, shadows=shadows)
+        events = (table.route(rollout, now),)
     return Step(_let_go(rollout, now, limits), events)
+
+
+def _shadows(rollout: Rollout, limits: Limits) -> tuple[int, ...]:
+    """Return the versions that are warm and wait for their first promotion, where these are to be seen beforehand."""
+    if not limits.shadow_approved:
+        return ()
+    kept = wanted(rollout, limits.warm_versions_max)
+    return tuple(
+        version
+        for version, placement in sorted(rollout.placements.items())
+        if placement.stage is Stage.WARM and version in kept and _is_fresh(rollout, version)
+    )
+
+
+def _is_fresh(rollout: Rollout, version: int) -> bool:
+    """Say whether a version waits for its first promotion: it is newer than the champion, and no order named it."""
+    return version not in rollout.ordered and version > (rollout.champion or 0)
 
 
 def _is_warm(rollout: Rollout, order: Order) -> bool:

@@ -32,6 +32,7 @@ class Limits(msgspec.Struct, frozen=True):
     route_drain_seconds: float
     deploy_retry_seconds: float
     deploy_retry_seconds_max: float
+    shadow_approved: bool = False
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -88,6 +89,7 @@ class Rollout(msgspec.Struct, frozen=True):
     `opened` says that the endpoint's topics exist. `applied` is the number of the newest order carried out.
     `orders` holds the newest orders heard, carried out or not, as promotion number → (version, is a rollback);
     `ordered` every version that an order ever named: it is no longer waiting for its first promotion.
+    `shadows` are the versions that the route names beside the champion, without a share.
     """
 
     endpoint: str
@@ -103,6 +105,7 @@ class Rollout(msgspec.Struct, frozen=True):
     orders: dict[int, tuple[int, bool]] = {}
     ordered: frozenset[int] = frozenset()
     placements: dict[int, Placement] = {}
+    shadows: tuple[int, ...] = ()
 
     def application(self, version: int) -> str:
         """Return the name of the Serve application of an approved version."""

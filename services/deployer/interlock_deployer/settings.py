@@ -15,6 +15,11 @@ class Settings(PlatformSettings):
         ge=3,
         description="How many versions an endpoint keeps warm: champion, previous, ordered, and approved ones.",
     )
+    shadow_approved: bool = Field(
+        default=False,
+        description="Whether an approved version that is warm is asked in the shadow of the champion until it is "
+        "first promoted: its answers go to `{endpoint}.shadow`, and take their share of the machine.",
+    )
     route_drain_seconds: float = Field(
         10.0,
         ge=0,

@@ -13,27 +13,35 @@ CHAMPION: Final = "champion"
 
 
 def route(rollout: Rollout, now: datetime) -> Route:
-    """Return the route of a rollout that has a warm champion: one arm that takes everything."""
+    """Return the route of a rollout that has a proven champion: one arm that takes everything, and its shadows."""
     assert rollout.champion is not None, "a route has a champion"
     placement = rollout.placements[rollout.champion]
     assert placement.proof is not None, "only a proven version may take traffic"
-    arm = Arm(
-        arm=CHAMPION,
-        model=rollout.model,
-        version=placement.version,
-        digest=placement.digest,
-        application=rollout.application(placement.version),
-        weight=WEIGHT_WHOLE,
-        signature=placement.proof.signature,
-    )
     return Route(
         endpoint=rollout.endpoint,
         epoch=rollout.epoch,
         promotion=rollout.applied,
         result_schema=placement.proof.result_schema,
         result_schema_id=placement.proof.result_schema_id,
-        arms=(arm,),
+        arms=(
+            _arm(rollout, rollout.champion, CHAMPION, WEIGHT_WHOLE),
+            *(_arm(rollout, version, f"shadow-{version}", 0) for version in rollout.shadows),
+        ),
         at=now,
+    )
+
+
+def _arm(rollout: Rollout, version: int, name: str, weight: int) -> Arm:
+    placement = rollout.placements[version]
+    assert placement.proof is not None, "only a proven version may be asked"
+    return Arm(
+        arm=name,
+        model=rollout.model,
+        version=version,
+        digest=placement.digest,
+        application=rollout.application(version),
+        weight=weight,
+        signature=placement.proof.signature,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from msgspec.structs import replace
+
 from interlock.cause import Cause
 from interlock.schemas.events import EndpointCreated, RollbackOrdered, VersionApproved, VersionPromoted
 from interlock_deployer.rollout import Limits, Proof
@@ -11,6 +13,7 @@ from interlock_deployer.rollout import Limits, Proof
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 ORIGIN = Cause(event_id="0190-event", correlation_id="0190-correlation", actor="olga")
 LIMITS = Limits(warm_versions_max=4, route_drain_seconds=10.0, deploy_retry_seconds=2.0, deploy_retry_seconds_max=60.0)
+SHADOWED = replace(LIMITS, shadow_approved=True)
 
 
 def later(seconds: float) -> datetime:
