@@ -15,7 +15,7 @@ from interlock.codec.framing import unframe
 from interlock.ids import uuid7
 from interlock.schemas import endpoint_topic
 from interlock.schemas.events import LabelRecorded
-from interlock.schemas.topics import ENDPOINT_LABELS
+from interlock.schemas.topics import ENDPOINT_LABELS, ENDPOINT_SHADOW
 
 if TYPE_CHECKING:
     from interlock.client.session import Interlock
@@ -101,16 +101,19 @@ class Endpoint:
         Without a group: every result since this endpoint was opened (or since the topic's beginning, or from now
         on). With a group: this member's share, going on where the group stopped, at least once.
         """
-        consumer = await self._session.consumer(self.results_topic, group)
-        try:
-            if group is None:
-                await consumer.seek(await self._begin(consumer, since))
-            async with aclosing(self._read(consumer)) as results:
-                async for result in results:
-                    if result is not None:
-                        yield result
-        finally:
-            await self._session.release(consumer)
+        async with aclosing(self._follow(self.results_topic, group, since)) as results:
+            async for result in results:
+                yield result
+
+    async def shadows(self, *, since: Literal["beginning", "end"] = "beginning") -> AsyncGenerator[Result, None]:
+        """Yield what versions in the shadow answer as it comes, for ever, in the form of results.
+
+        A version is in the shadow where the deployer puts it there (INTERLOCK_SHADOW_APPROVED). There is at most one
+        answer of each to a request, and none where its lane had no time to spare.
+        """
+        async with aclosing(self._follow(endpoint_topic(ENDPOINT_SHADOW, self.name), None, since)) as results:
+            async for result in results:
+                yield result
 
     async def ask(self, *, key: str, timeout_seconds: float = 10.0, **features: Any) -> Result:
         """Send one request and return its own result (which may be a rejection).
@@ -166,6 +169,18 @@ class Endpoint:
                         waiting.set_result(result)
         finally:
             self._listening.clear()
+            await self._session.release(consumer)
+
+    async def _follow(self, topic: str, group: str | None, since: Since) -> AsyncGenerator[Result, None]:
+        consumer = await self._session.consumer(topic, group)
+        try:
+            if group is None:
+                await consumer.seek(await self._begin(consumer, since))
+            async with aclosing(self._read(consumer)) as results:
+                async for result in results:
+                    if result is not None:
+                        yield result
+        finally:
             await self._session.release(consumer)
 
     async def _begin(self, consumer: PlainConsumer, since: Since) -> Mapping[int, int]:

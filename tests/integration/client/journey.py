@@ -72,8 +72,8 @@ async def until(ask: Any, what: str) -> Any:
     return answer
 
 
-async def serve(stack: Mapping[str, str], crew: People, tree: Path, model: str, version: int = 1) -> dict[str, Any]:
-    """Bring one version to live traffic behind an endpoint of the model's name; return the endpoint's details."""
+async def approve(stack: Mapping[str, str], crew: People, tree: Path, model: str, version: int = 1) -> None:
+    """Have one version pushed, proven, and approved for an endpoint of the model's name."""
     accepted, lines = await push(stack, tree, model, f"{model} {version}")
     assert accepted, lines
 
@@ -86,6 +86,11 @@ async def serve(stack: Mapping[str, str], crew: People, tree: Path, model: str, 
     if model not in [each["name"] for each in await crew.olga.endpoints()]:
         await crew.olga.create_endpoint(model, model, 2)
     await crew.bob.approve(model, version, model, "for the test")
+
+
+async def serve(stack: Mapping[str, str], crew: People, tree: Path, model: str, version: int = 1) -> dict[str, Any]:
+    """Bring one version to live traffic behind an endpoint of the model's name; return the endpoint's details."""
+    await approve(stack, crew, tree, model, version)
     await crew.olga.promote(model, version)
 
     async def serving() -> dict[str, Any] | None:
