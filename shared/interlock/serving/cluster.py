@@ -107,6 +107,15 @@ def _connect(address: str) -> None:
             )
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise Transient(f"the Ray cluster at {address} is away: {first_line(error)}") from error
+        _forget_controller()
+
+
+def _forget_controller() -> None:
+    """Have Serve look for its controller anew.
+
+    It knows a new session by its job id; but a cluster that was started anew gives the same job ids again.
+    """
+    serve.context._disconnect()  # type: ignore[no-untyped-call]  # noqa: SLF001 - Serve has no public way
 
 
 def _node_lives() -> bool:

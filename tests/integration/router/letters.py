@@ -89,18 +89,35 @@ def replayed(rig: Rig, count: int, seconds_max: float = 60.0) -> Counter[str]:
     return found
 
 
+MEASURED = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(status)
+"""
+
+
 async def interlock(rig: Rig, *words: str) -> Any:
     """Run `interlock dead-letters …` in a process of its own; return its JSON."""
+    told, _ = await measured(rig, *words)
+    return told
+
+
+async def measured(rig: Rig, *words: str) -> tuple[Any, float]:
+    """Do the same; return the most memory that the process had as well, in MiB."""
     environment = os.environ | {
         "INTERLOCK_KAFKA_BOOTSTRAP_SERVERS": rig.settings.kafka_bootstrap_servers,
         "INTERLOCK_URL": "http://127.0.0.1:1",
         "INTERLOCK_TOKEN": "none",
     }
     command = (sys.executable, "-m", "interlock.cli", "dead-letters", *words, "--json")
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
-    output, _ = await asyncio.wait_for(process.communicate(), 240)
-    assert process.returncode == 0
-    return json.loads(output)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MEASURED, *command, env=environment, stdout=pipe, stderr=pipe
+    )
+    output, said = await asyncio.wait_for(process.communicate(), 240)
+    assert process.returncode == 0, said.decode()
+    return json.loads(output), int(said.split()[-1]) / 1024
 
 
 async def ending(rig: Rig, step: str, transaction: int, batch_rows: int = 50) -> int:

@@ -105,10 +105,14 @@ def kill_cluster(home: Path) -> None:
 @pytest.mark.fault
 @pytest.mark.timeout(300)
 def test_a_cluster_killed_and_started_again_is_found_again(ray_environment: dict[str, str], tmp_path: Path) -> None:
-    """While it is away calls are Transient; then the same driver process deploys, calls and ends cleanly on SIGTERM."""
-    digest = deploy(ray_environment, tmp_path / "blobs")
+    """While it is away calls are Transient; then the same driver process deploys, calls and ends cleanly on SIGTERM.
+
+    It is the first driver of either cluster, so both give it the same job id.
+    """
     driver = Driver(ray_environment)
     try:
+        assert driver.ask("status") == {"status": {}}
+        digest = deploy(ray_environment, tmp_path / "blobs")
         assert driver.ask("call sound") == {"digest": digest, "outputs": [[3.0]]}
         assert driver.ask("status") == {"status": {"sound": "RUNNING"}}
         kill_cluster(tmp_path / "home")
