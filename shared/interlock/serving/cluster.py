@@ -124,12 +124,17 @@ def _node_lives() -> bool:
     Ray ends the process of a driver that speaks to the head of another cluster than it joined; and a cluster that
     was started anew has another raylet, on another socket.
     """
-    node = ray._private.worker.global_worker.node  # noqa: SLF001 - what is public asks the head
+    node = _node()
     if node is None:
         return False
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(PROBE_SECONDS_MAX)
         return probe.connect_ex(str(node.raylet_socket_name).removeprefix("unix://")) == 0
+
+
+def _node() -> Any:
+    """Return what stands for this process's session with a cluster, another one for each; None without."""
+    return ray._private.worker.global_worker.node  # noqa: SLF001 - what is public asks the head
 
 
 class ServeControl:
@@ -244,11 +249,9 @@ class Handles:
 
     async def _ways(self, name: str) -> _Ways:
         ways = self._handles.get(name)
-        if ways is not None and ray.is_initialized():
+        if ways is not None and ways.node is not None and ways.node is _node():
             return ways
         async with self._getting:
-            if not ray.is_initialized():
-                self._handles.clear()
             await connect(self._address)
             ways = _Ways.to(await _in_thread(_get_handle, name, seconds=CONTROL_SECONDS_MAX))
             self._handles[name] = ways
@@ -263,12 +266,14 @@ class _Ways:
 
     in_call: DeploymentHandle[Any]
     in_memory: DeploymentHandle[Any]
+    node: Any
+    """The session with the cluster that they are of; in another one they would look for replicas that are gone."""
 
     @classmethod
     def to(cls, handle: DeploymentHandle[Any]) -> _Ways:
         """Make the ways; to be called in the event loop that the calls come from. Raises Transient."""
         try:
-            return cls(handle.options(_by_reference=False), handle)
+            return cls(handle.options(_by_reference=False), handle, _node())
         except (RayServeException, RayError) as error:
             raise Transient(f"Ray is away: {first_line(error)}") from error
 

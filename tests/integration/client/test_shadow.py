@@ -30,9 +30,9 @@ def shadowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
 async def test_an_approved_version_is_seen_before_it_answers(shadowed: dict[str, str], tmp_path: Path) -> None:
     """From its approval on the second version is asked what the first is; promoted, it answers and is no shadow."""
     async with people(shadowed) as crew, session_of(shadowed, "app", "viewer") as il:
-        await serve(shadowed, crew, small_model(tmp_path / "one", MODEL), MODEL)
+        await serve(shadowed, crew, small_model(tmp_path / "seen", MODEL), MODEL)
         endpoint = await il.endpoint(MODEL)
-        await approve(shadowed, crew, small_model(tmp_path / "two", MODEL, 2), MODEL, 2)
+        await approve(shadowed, crew, small_model(tmp_path / "seen", MODEL, 2), MODEL, 2)
         answered, shadow = await _seen(endpoint, 2)
         assert (answered.version, answered.arm) == (1, "champion")
         assert (shadow.version, shadow.arm) == (2, "shadow-2")
