@@ -55,7 +55,8 @@ class Sends:
                 sent = [await producer.send_batch(batch, topic, partition=partition) for topic, batch in batches]
                 await asyncio.gather(*sent)
         except (KafkaError, TimeoutError, OSError) as error:
-            raise Transient(f"records may be missing: {type(error).__name__}: {error}") from error
+            place = f"partition {partition} of {', '.join(each.topic for each in outgoing)}"
+            raise Transient(f"records may be missing in {place}: {type(error).__name__}: {error}") from error
 
     async def discard(self, seconds_max: float = 2.0) -> None:
         """Drop the producer."""

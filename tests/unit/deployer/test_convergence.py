@@ -152,11 +152,12 @@ def test_any_interleaving_and_repetition_ends_in_the_same_state_with_rising_epoc
     run.rest()
     assert run.essence() == in_order(history, limits).essence()
     epochs = [route.epoch for route in run.routes]
-    orders = [(route.promotion, route.arms[0].version) for route in run.routes]
+    champions = [(route.promotion, route.arms[0].version) for route in run.routes]
+    if limits.shadow_approved:  # by one order the shadows may change, and the champion stays
+        champions = list(dict.fromkeys(champions))
+    orders = [promotion for promotion, _ in champions]
     assert epochs == list(range(1, len(epochs) + 1)), "each route has the next epoch"
-    assert orders == sorted(orders), "no order is carried out after a newer one"
-    if not limits.shadow_approved:
-        assert len(orders) == len(set(orders)), "no order is carried out twice"
+    assert orders == sorted(set(orders)), "no order is carried out twice or after a newer one"
     assert all(set(before) != set(after) for before, after in pairwise(_arms(run))), "each route differs from the last"
 
 
