@@ -12,10 +12,12 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import TopicPartition as Place
 
 from interlock import embedded
+from interlock.errors import Transient
 from interlock.kafka.admin import ensure_topics
 from interlock.kafka.partition import TopicPartition
 from interlock.kafka.prepared import Record
 from interlock.kafka.transaction import Doubtful, Outgoing, PartitionTransactions
+from interlock.kafka.transaction_sender import Doubt
 from interlock.schemas import endpoint_topics
 from interlock.settings import PlatformSettings
 from tests.fault.victims import Stack, kill_9, killed_and_back, until
@@ -26,7 +28,7 @@ ENDPOINT = "markers"
 GROUP = "router-of-markers"
 SOURCE = TopicPartition(f"{ENDPOINT}.requests", 0)
 RESULTS, DEAD_LETTERS = f"{ENDPOINT}.results", f"{ENDPOINT}.dead-letters"
-ROUNDS = 4
+ROUNDS = 5
 ROWS = 10
 OPEN_SECONDS_MAX = 3.0
 BACK_SECONDS_MAX = 60.0
@@ -42,6 +44,22 @@ class Wide(PartitionTransactions):
         ballast = [await producer.send(BALLAST, b"-", partition=number) for number in range(BALLAST_PARTITIONS)]
         await super()._fill(producer, batches, next_offset)
         await asyncio.gather(*ballast)
+
+
+class CutOff(Wide):
+    """A life that ends in its seal: before anything joined it, or when only its end is missing."""
+
+    joins = False
+
+    async def _seal(self, producer: Any, topics: Any, *, commit: bool) -> None:
+        if self.joins:
+
+            async def cut(result: Any) -> None:
+                raise Doubt("cut off")
+
+            producer._sender._do_txn_commit = cut
+            await super()._seal(producer, topics, commit=commit)
+        raise Transient("cut off")
 
 
 def _consumer(settings: PlatformSettings, isolation: str) -> Consumer:
@@ -93,9 +111,11 @@ async def _killed_after_commit(stack: Stack, transactions: PartitionTransactions
 
 
 async def test_transaction_whose_markers_were_given_up_is_brought_to_its_decided_end(tmp_path: Path) -> None:
-    """Four times, at the worst moment: after the next start what was promised is visible, once, and its offset stands.
+    """Five times, at the worst moment: after the next start what was promised is visible, once, and its offset stands.
 
     Without `_seal` the offset stays where it was, and the next commit makes the results visible that it repeats.
+    In every second round the next life, and the one after it, are cut off in their seals: without the notes the third
+    would abort what was promised.
     """
     with embedded.running(tmp_path / "home", ("kafka",)) as environment:
         stack = Stack(environment)
@@ -104,7 +124,7 @@ async def test_transaction_whose_markers_were_given_up_is_brought_to_its_decided
         await ensure_topics(
             settings, (*topics, msgspec.structs.replace(topics[0], name=BALLAST, partitions=BALLAST_PARTITIONS))
         )
-        given_up = 0
+        given_up = [0, 0]
         for round_number in range(ROUNDS):
             transactions = Wide(settings, GROUP, SOURCE, 30.0, 2**20)
             await transactions.start((RESULTS, DEAD_LETTERS))
@@ -115,8 +135,15 @@ async def test_transaction_whose_markers_were_given_up_is_brought_to_its_decided
             await _killed_after_commit(stack, transactions, promised)
             await transactions.discard()
             results_given_up = len(await asyncio.to_thread(_read, settings)) == promised
-            given_up += results_given_up or await asyncio.to_thread(_committed, settings) is None
-        assert given_up, "the moment was never hit: this proves nothing"
+            if results_given_up or await asyncio.to_thread(_committed, settings) is None:
+                given_up[round_number % 2] += 1
+            for joins in (False, True) if round_number % 2 else ():
+                cut_off = CutOff(settings, GROUP, SOURCE, 30.0, 2**20)
+                cut_off.joins = joins
+                with pytest.raises(Transient, match="cut off"):
+                    await cut_off.start((RESULTS, DEAD_LETTERS))
+                await cut_off.discard()
+        assert all(given_up), "the moment was never hit: this proves nothing"
 
 
 async def test_commit_that_nobody_can_see_is_noticed_by_an_idle_lane(tmp_path: Path) -> None:

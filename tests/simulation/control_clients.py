@@ -12,10 +12,11 @@ from aiokafka.errors import CommitFailedError, KafkaConnectionError
 
 from interlock.clock import milliseconds
 from interlock.errors import Transient
+from interlock.kafka import TRANSACTION_TIMEOUT_MILLISECONDS
 from interlock.kafka.message import Message
 from tests.simulation.group import Group
 from tests.simulation.kafka import Again, Place, Refused, Stale
-from tests.simulation.kafka_clients import AGAIN_SECONDS, SETTLED, cluster, moved
+from tests.simulation.kafka_clients import AGAIN_SECONDS, UNSETTLED, cluster, moved
 from tests.simulation.loop import current, running
 from tests.simulation.network import Away, Connection
 
@@ -165,7 +166,7 @@ class SimulatedPublisher:
         self.connection = Connection(self.kafka)
         try:
             async with asyncio.timeout(PUBLISH_SECONDS_MAX):
-                _, self.epoch = await self._again(self.kafka.init_producer, self.name)
+                _, self.epoch = await self._again(self.kafka.init_producer, self.name, TRANSACTION_TIMEOUT_MILLISECONDS)
         except (Away, TimeoutError) as error:
             raise Transient(f"Kafka: {error}") from error
 
@@ -181,8 +182,8 @@ class SimulatedPublisher:
                 await self._again(self.kafka.join, self.name, self.epoch, sorted(rows))
                 for place in sorted(rows):
                     await self._again(self.kafka.produce, self.name, self.epoch, place, rows[place], at)
-                await self._again(self.kafka.commit, self.name, self.epoch)
-                while await self._again(self.kafka.describe, self.name) not in SETTLED:
+                self.epoch = await self._again(self.kafka.end, self.name, self.epoch)
+                while (await self._again(self.kafka.describe, self.name)).state in UNSETTLED:
                     await asyncio.sleep(AGAIN_SECONDS)
         except (Away, Stale, Refused, TimeoutError) as error:
             self.connection = None

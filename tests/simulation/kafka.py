@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from interlock.kafka import TRANSACTION_TIMEOUT_MILLISECONDS
+from interlock.kafka.transaction_state import Standing
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.network import Server, Told
 
@@ -111,6 +111,7 @@ class Transactional:
     outstanding: dict[Place, asyncio.TimerHandle | None] = field(default_factory=dict)
     commits: bool = False
     began: int = 0
+    timeout_seconds: float = 0.0
 
 
 class Cluster(Server):
@@ -120,6 +121,7 @@ class Cluster(Server):
         super().__init__(loop, "kafka")
         self.logs = {(name, number): Log(loop) for name, count in topics.items() for number in range(count)}
         self.offsets: dict[tuple[str, Place], int] = {}
+        self.said: dict[tuple[str, Place], Any] = {}  # the metadata of offsets committed outside of transactions
         self.pending: dict[int, dict[tuple[str, Place], int]] = {}
         self.ids: dict[str, Transactional] = {}
         self.gives_markers_up = 0.0
@@ -129,6 +131,11 @@ class Cluster(Server):
     def is_marking(self) -> bool:
         """Say whether a decision is not visible everywhere yet."""
         return any(each.outstanding for each in self.ids.values())
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Say whether somebody has just taken over a transactional id, and has begun nothing with it yet."""
+        return any(each.state == "Empty" and each.places for each in self.ids.values())
 
     def restart(self, seconds: float) -> None:
         """Kill the broker and bring it back: connections break; of outstanding markers some may be given up."""
@@ -144,12 +151,21 @@ class Cluster(Server):
                 else:
                     each.outstanding[place] = self.later(seconds + 0.01, self._marked, name, place)
 
-    def describe(self, name: str) -> str | None:
+    def describe(self, name: str) -> Standing | None:
         """DescribeTransactions."""
         known = self.ids.get(name)
-        return known.state if known else None
+        return Standing(known.state, known.producer, known.epoch) if known else None
 
-    def init_producer(self, name: str) -> tuple[int, int]:
+    def committed(self, group: str, source: Place) -> tuple[int, Any] | None:
+        """OffsetFetch: an offset and its metadata."""
+        offset = self.offsets.get((group, source))
+        return None if offset is None else (offset, self.said.get((group, source)))
+
+    def commit_alone(self, group: str, source: Place, offset: int, said: Any) -> None:
+        """OffsetCommit, outside of any transaction, by nobody's member."""
+        self.offsets[(group, source)], self.said[(group, source)] = offset, said
+
+    def init_producer(self, name: str, timeout_milliseconds: int) -> tuple[int, int]:
         """InitProducerId: fence whoever had the name, and end what he had begun; Again until that is done."""
         known = self.ids.get(name)
         if known is None:
@@ -160,7 +176,7 @@ class Cluster(Server):
         if known.outstanding:
             raise Again
         known.epoch += 1
-        known.state = "Empty"
+        known.state, known.timeout_seconds = "Empty", timeout_milliseconds / 1000
         self.loop.note("kafka", "producer", name, f"epoch={known.epoch}")
         return known.producer, known.epoch
 
@@ -176,7 +192,7 @@ class Cluster(Server):
             known.state, known.places = "Ongoing", set()
             self._transactions += 1
             known.began = self._transactions
-            self.later(TRANSACTION_TIMEOUT_MILLISECONDS / 1000, self._time_out, name, known.began)
+            self.later(known.timeout_seconds, self._time_out, name, known.began)
         known.places.update(places)
 
     def produce(self, name: str, epoch: int, place: Place, rows: list[Any], at: int) -> None:
@@ -193,22 +209,18 @@ class Cluster(Server):
         self.join(name, epoch, [GROUP])
         self.pending.setdefault(self.ids[name].producer, {})[(group, source)] = offset
 
-    def commit(self, name: str, epoch: int) -> int:
-        """EndTxn, committing; returns the epoch of the next transaction, also where it is asked once more."""
+    def end(self, name: str, epoch: int, commit: bool = True) -> int:
+        """EndTxn; returns the epoch of the next transaction, also where it is asked once more."""
         known = self.ids[name]
-        if epoch != known.epoch - 1 or known.state not in ("PrepareCommit", "CompleteCommit"):
-            self.end(name, epoch, commit=True)
-            known.epoch += 1
-        return known.epoch
-
-    def end(self, name: str, epoch: int, commit: bool) -> None:
-        """EndTxn of version 0, as a seal needs it: no new epoch, so nothing says which transaction is meant."""
-        known = self._current(name, epoch)
         done = ("PrepareCommit", "CompleteCommit") if commit else ("PrepareAbort", "CompleteAbort")
-        if known.state == "Ongoing":
-            self._decide(name, commit=commit)
-        elif known.state not in done:
+        if epoch == known.epoch - 1 and known.state in done:
+            return known.epoch
+        known = self._current(name, epoch)
+        if known.state != "Ongoing":
             raise Refused(f"{known.state} cannot be ended")
+        self._decide(name, commit=commit)
+        known.epoch += 1
+        return known.epoch
 
     def fetch(
         self, place: Place, position: int, rows_max: int, committed: bool = True

@@ -6,20 +6,29 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
 from interlock.errors import Transient
+from interlock.kafka import LANE_TRANSACTION_TIMEOUT_MILLISECONDS
+from interlock.kafka.follow import Step
 from interlock.kafka.partition import Taken, TopicPartition
 from interlock.kafka.prepared import Rows
+from interlock.kafka.takeover import Before, Note, take_over
 from interlock.kafka.transaction import Doubtful, Encode, Fenced
+from interlock.kafka.transaction_state import ONGOING, Standing
 from tests.simulation.group import Group
 from tests.simulation.kafka import GROUP, Again, Cluster, Place, Refused, Stale
 from tests.simulation.loop import current, running
 from tests.simulation.network import Away, Connection
 
 AGAIN_SECONDS = 0.005
-SETTLED = ("CompleteCommit", "CompleteAbort", "Empty", None)
+ENDING = ("PrepareCommit", "PrepareAbort")
+UNSETTLED = (ONGOING, *ENDING)
 ROUTES_POLL_SECONDS = 0.5
 CLUSTER = "kafka"
 GROUPS = "groups"
+DEAF = "deaf"
+"""With a process: until when no route reaches it."""
 
 
 def cluster() -> Cluster:
@@ -55,28 +64,54 @@ class SimulatedTransactions:
         return f"{self.group}.{self.source.topic}.{self.source.partition}"
 
     async def start(self, topics: Sequence[str]) -> None:
-        connection = self.connection = Connection(self.cluster)
+        while await self.take_over(topics) is Before.SEAL:
+            await self.discard()
+
+    async def take_over(self, topics: Sequence[str]) -> Before:
+        self.connection = Connection(self.cluster)
         places = [(topic, self.source.partition) for topic in topics]
         try:
             async with asyncio.timeout(self.seconds_max):
                 for place in places:
                     if place not in self.cluster.logs:
                         raise Transient(f"{place} is missing")
-                before = await connection.ask(self.cluster.describe, self.transactional_id)
-                _, self.epoch = await self.again(self.cluster.init_producer, self.transactional_id)
-                if before is not None:
-                    await self.seal(places, before)
+                before = await take_over(self)
+                if before is not Before.NOTHING:
+                    await self.seal(places, commit=before is not Before.ABORTED)
         except Stale as error:
             await self.discard()
             raise Fenced(f"{self.transactional_id} has another owner") from error
-        except (Away, Refused, TimeoutError) as error:
+        except (Away, Refused, KafkaError, TimeoutError) as error:
             await self.discard()
             raise Transient(f"no producer: {error}") from error
+        return before
 
-    async def seal(self, places: list[Place], before: str) -> None:
+    async def standing(self) -> Standing | None:
+        return await self.outside(ENDING)
+
+    async def noted(self) -> Note | None:
+        found = await self.ask(self.cluster.committed, f"{self.group}.seals", tuple(self.source))
+        if found is None:
+            return None
+        epoch, (producer_id, held) = found
+        return Note(producer_id, epoch, held)
+
+    async def note(self, note: Note) -> None:
+        said = (note.producer_id, note.held)
+        await self.ask(self.cluster.commit_alone, f"{self.group}.seals", tuple(self.source), note.epoch, said)
+
+    async def begin(self) -> tuple[int, int]:
+        producer_id, self.epoch = await self.again(
+            self.cluster.init_producer, self.transactional_id, LANE_TRANSACTION_TIMEOUT_MILLISECONDS
+        )
+        return producer_id, self.epoch
+
+    async def begin_as(self, producer_id: int, epoch: int) -> None:
+        self.epoch = epoch
+
+    async def seal(self, places: list[Place], *, commit: bool) -> None:
         await self.again(self.cluster.join, self.transactional_id, self.epoch, [*places, GROUP])
-        commit = before in ("PrepareCommit", "CompleteCommit")
-        await self.ask(self.cluster.end, self.transactional_id, self.epoch, commit)
+        self.epoch = await self.ask(self.cluster.end, self.transactional_id, self.epoch, commit)
         await self.settle()
 
     async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
@@ -89,7 +124,7 @@ class SimulatedTransactions:
         try:
             async with asyncio.timeout(self.seconds_max):
                 await self.fill(batches, next_offset, timestamp)
-                self.epoch = await self.ask(self.cluster.commit, name, self.epoch)
+                self.epoch = await self.ask(self.cluster.end, name, self.epoch)
         except Stale as error:
             raise Fenced(f"{name} has another owner") from error
         except (Away, Refused, TimeoutError) as error:
@@ -124,7 +159,13 @@ class SimulatedTransactions:
         self.connection = None
 
     async def settle(self) -> None:
-        while await self.ask(self.cluster.describe, self.transactional_id) not in SETTLED:
+        await self.outside(UNSETTLED)
+
+    async def outside(self, states: Sequence[str]) -> Standing | None:
+        while True:
+            found: Standing | None = await self.ask(self.cluster.describe, self.transactional_id)
+            if found is None or found.state not in states:
+                return found
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def again(self, what: Callable[..., Any], *arguments: Any) -> Any:
@@ -235,6 +276,14 @@ class SimulatedMember:
         if generation != self.generation:
             raise Transient("the group goes on without this member")
 
+    async def ends(self, partitions: Sequence[TopicPartition], seconds_max: float) -> dict[TopicPartition, int]:
+        try:
+            async with asyncio.timeout(seconds_max):
+                fetched = [await self.connection.ask(self.cluster.fetch, each, 0, 0) for each in partitions]
+        except (Away, TimeoutError) as error:
+            raise Transient(f"the ends are unknown: {error}") from error
+        return {each: end for each, (_, _, end) in zip(partitions, fetched, strict=True)}
+
     async def close(self) -> None:
         if self.task is not None:
             self.task.cancel()
@@ -275,15 +324,17 @@ class SimulatedMember:
             raise
 
 
-async def simulated_follow(settings: Any, topic: str) -> AsyncGenerator[tuple[list[bytes | None], bool], None]:
+async def simulated_follow(settings: Any, topic: str) -> AsyncGenerator[Step, None]:
     """`interlock.kafka.follow.follow` without the driver."""
-    kafka, place, position = cluster(), (topic, 0), 0
+    kafka, place, position = cluster(), TopicPartition(topic, 0), 0
     connection = Connection(kafka)
     try:
         *_, end = await connection.ask(kafka.fetch, place, 0, 0)
         while True:
             records, position, _ = await connection.ask(kafka.fetch, place, position, 100)
-            yield [record.value for record in records], position >= end
+            if (deaf_seconds := running().things.get((DEAF, current().name), 0.0) - kafka.loop.time()) > 0:
+                await asyncio.sleep(deaf_seconds)
+            yield Step([record.value for record in records], {place: position}, complete=position >= end)
             await moved(kafka, place, ROUTES_POLL_SECONDS)
     except Away as error:
         raise Transient(f"cannot follow {topic}: {error}") from error

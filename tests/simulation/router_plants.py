@@ -9,9 +9,11 @@ from typing import Any
 from unittest.mock import patch
 
 from interlock.kafka.partition import TopicPartition
+from interlock.kafka.takeover import Note
 from interlock.kafka.transaction import Doubtful, Encode, Fenced
 from interlock.schemas.events import Route
 from interlock_router.model import Routes, RouteTable, route_table
+from interlock_router.routes import RouteFollower
 from tests.simulation.kafka_clients import SimulatedMember, SimulatedReader, SimulatedTransactions, cluster, written
 from tests.simulation.loop import current, running
 from tests.simulation.outcome import Plant
@@ -95,8 +97,14 @@ class _NameOfItsOwn(SimulatedTransactions):
 
 
 class _Unsealed(SimulatedTransactions):
-    async def seal(self, places: list[tuple[str, int]], before: str) -> None:
+    async def seal(self, places: list[tuple[str, int]], *, commit: bool) -> None:
         """Leave the transaction before as the broker left it."""
+
+
+class _Unnoted(SimulatedTransactions):
+    async def noted(self) -> Note | None:
+        """Know nothing of a seal that was cut off."""
+        return None
 
 
 class _Unconfirmed(SimulatedTransactions):
@@ -140,6 +148,10 @@ def _any_epoch(self: Routes, route: Route) -> bool:
     return True
 
 
+async def _reached(self: RouteFollower, ends: Any, seconds_max: float) -> None:
+    """Say so."""
+
+
 _SPLIT = RouteTable.split
 
 
@@ -179,6 +191,7 @@ PLANTS = (
     Plant("the offset committed is one behind", _transactions(_OneBehind), {"DUPLICATE", "LOST", "OFFSET"}),
     Plant("each producer has a name of its own", _transactions(_NameOfItsOwn), {"DUPLICATE", "LOST"}),
     Plant("the transaction before is not sealed", _transactions(_Unsealed), {"DUPLICATE", "LOST"}),
+    Plant("a seal that was cut off is forgotten", _transactions(_Unnoted), {"DUPLICATE", "LOST", "STRETCH", "OFFSET"}),
     Plant("an idle lane does not look whether its commit is visible", _transactions(_Unconfirmed), {"LOST", "STRETCH"}),
     Plant("no witness is read: the lane goes on from what it believes", _both(_Believes, _BelievedMember), {"LOST"}),
     Plant("the witness is read before the fence", _both(_LooksFirst, _EarlyMember), {"DUPLICATE"}),
@@ -186,6 +199,11 @@ PLANTS = (
         "requests are read uncommitted",
         lambda: patch("interlock_router.lane.PartitionReader", _Uncommitted),
         {"ABORTED"},
+    ),
+    Plant(
+        "who takes over does not wait for the newest routes",
+        lambda: patch("interlock_router.lanes.RouteFollower.reached", _reached),
+        {"STALE"},
     ),
     Plant("an old route is taken", lambda: patch.object(Routes, "apply", _any_epoch), {"STALE"}),
     Plant("the arms of a route are swapped", lambda: patch.object(RouteTable, "split", _swapped), {"ATTRIBUTION"}),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from tests.simulation.kafka_clients import DEAF
 from tests.simulation.loop import VirtualLoop, simulate
 from tests.simulation.network import Network
 from tests.simulation.outcome import Outcome, hash_of
@@ -17,6 +18,7 @@ SECONDS = 15.0
 ROUTERS_MAX = 3
 FAULTS_MAX = 7
 MARKERS_SECONDS_MAX = 4.0
+SEAL_SECONDS_MAX = 12.0
 WHOLE = 10_000
 
 
@@ -70,8 +72,11 @@ async def _faults(world: World) -> None:
         await asyncio.sleep(chance.random() * SECONDS / 3)
         router = chance.choice(world.routers)
         fault = chance.choice(
-            (_kill, _kill, _freeze, _freeze, _replace, _restart_kafka, _bad_network, _failing_versions)
-        )
+            (
+                _kill, _kill, _freeze, _freeze, _replace, _restart_kafka, _kill_while_sealing, _bad_network,
+                _deaf_to_routes, _failing_versions,
+            )
+        )  # fmt: skip
         world.loop.note("fault", fault.__name__.strip("_"), router.name)
         await fault(world, router)
 
@@ -104,6 +109,26 @@ async def _restart_kafka(world: World, router: Router) -> None:
     while world.cluster.gives_markers_up and not world.cluster.is_marking and world.loop.time() < deadline:
         await asyncio.sleep(chance.random() * 0.01)
     world.cluster.restart(chance.choice((2.0, 3.0, 5.0)))
+
+
+async def _kill_while_sealing(world: World, router: Router) -> None:
+    """Kill the broker, and then whoever has just fenced and was about to see to the markers that were lost."""
+    await _restart_kafka(world, router)
+    deadline = world.loop.time() + SEAL_SECONDS_MAX
+    while not world.cluster.is_taken_over and world.loop.time() < deadline:
+        await asyncio.sleep(world.loop.chance.random() * 0.01)
+    for each in world.routers:
+        each.kill()
+    await asyncio.sleep(world.loop.chance.random() * 3)
+    for each in world.routers:
+        each.begin()
+
+
+async def _deaf_to_routes(world: World, router: Router) -> None:
+    """Let one router hear of no route for a while; everything else reaches it."""
+    if router.process is not None:
+        deaf_until = world.loop.time() + world.loop.chance.choice((2.0, 6.0, 12.0))
+        world.loop.things[(DEAF, router.process.name)] = deaf_until
 
 
 async def _bad_network(world: World, router: Router) -> None:

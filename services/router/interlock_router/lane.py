@@ -63,6 +63,8 @@ class Parts:
     turns: Turns
     known: Callable[[], Awaitable[None]]
     """Raises Transient where the group goes on without this process."""
+    newest_routes: Callable[[], Awaitable[None]]
+    """Returns once `routes` are at least as new as those of whoever answered until now; raises Transient."""
     committed: Callable[[TopicPartition], Awaitable[int | None]]
     """Reads the group's committed offset: the witness of what the last transaction did."""
     commit: Callable[[TopicPartition, int], Awaitable[None]]
@@ -78,6 +80,8 @@ class _Work:
     scored: Scored
     scored_at: datetime
     trace: BatchTrace
+    behind: bool
+    """It was taken from a backlog."""
 
 
 class Lane:
@@ -128,15 +132,17 @@ class Lane:
                 await self._rest(backoff.next_seconds())
 
     async def _life(self) -> None:
-        """One producer's life: fence, read the witness, work until something is in doubt.
+        """One producer's life: fence, catch up with the routes, read the witness, work until something is in doubt.
 
-        Whoever the group has given up, and wakes, must not fence the one that took over.
+        Whoever the group has given up, and wakes, must not fence the one that took over. Whoever took over must not
+        answer by an older route than the one that was fenced did.
         """
         await self._parts.known()
         transactions = self._transactions()
         reader = PartitionReader(self._settings, self.source, self._settings.fetch_bytes_max)
         try:
             await transactions.start((self._results, self._dead_letters, self._observations, self._batches))
+            await self._parts.newest_routes()
             offset = await self._parts.committed(self.source)
             await reader.start(offset, self._settings.transaction_seconds_max)
             self._log.info("lane.started", offset=offset)
@@ -243,7 +249,7 @@ class Lane:
                 if self._stopping.is_set():
                     return None
                 continue
-            return _Work(stretch, batch, scored, whole_milliseconds(self._parts.clock.now()), trace)
+            return _Work(stretch, batch, scored, whole_milliseconds(self._parts.clock.now()), trace, self._behind)
         return None
 
     async def _read(self, records: Sequence[Any], next_offset: int) -> Batch | None:
@@ -274,7 +280,7 @@ class Lane:
                 idle.set()
                 self._pace.answered((self._parts.clock.now() - work.stretch.taken_at).total_seconds())
             self._note(work)
-            self._copies.offer(work.batch, work.scored.table, spare=not self._behind)
+            self._copies.offer(work.batch, work.scored.table, spare=not (work.behind or self._behind))
 
     async def _next(self, transactions: Transactions, scored: asyncio.Queue[_Work | None]) -> _Work | None:
         """Return the next batch to commit; where none comes soon, see first that the last one is there to be read."""

@@ -47,7 +47,17 @@ class Lanes:
         self._live = live
         self._stopping = stopping
         self._parts = Parts(
-            settings, clock, routes, scorer, schemas, live, Turns(), self._known, self._committed, self._commit
+            settings,
+            clock,
+            routes,
+            scorer,
+            schemas,
+            live,
+            Turns(),
+            self._known,
+            self._newest_routes,
+            self._committed,
+            self._commit,
         )
         self._member: Member | None = None
         self._lanes: dict[TopicPartition, tuple[Lane, asyncio.Task[None]]] = {}
@@ -111,6 +121,11 @@ class Lanes:
 
     async def _known(self) -> None:
         await self._joined().known(self._settings.transaction_seconds_max)
+
+    async def _newest_routes(self) -> None:
+        seconds_max = self._settings.transaction_seconds_max
+        ends = await self._joined().ends(self._follower.partitions, seconds_max)
+        await self._follower.reached(ends, seconds_max)
 
     async def _committed(self, partition: TopicPartition) -> int | None:
         return await self._joined().committed(partition, self._settings.transaction_seconds_max)

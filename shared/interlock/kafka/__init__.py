@@ -10,6 +10,9 @@ from interlock.settings import PlatformSettings
 # A produce or commit must end before the broker gives the transaction up, so request < transaction timeout.
 REQUEST_TIMEOUT_MILLISECONDS = 8_000
 TRANSACTION_TIMEOUT_MILLISECONDS = 15_000
+# Nobody but a lane writes to its partitions, so nobody waits for what it leaves open; a seal that was cut off must stay
+# open until the next life goes on with it.
+LANE_TRANSACTION_TIMEOUT_MILLISECONDS = 60_000
 RETRY_BACKOFF_MILLISECONDS = 100
 # Only for transactions: one follows the other while the broker still writes the markers of the first.
 TRANSACTION_RETRY_BACKOFF_MILLISECONDS = 5

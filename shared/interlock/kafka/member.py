@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
@@ -78,6 +78,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
             raise Transient(f"the group {self._group} is out of reach: {type(error).__name__}: {error}") from error
         if not counted:
             raise Transient(f"the group {self._group} goes on without this member")
+
+    async def ends(self, partitions: Sequence[TopicPartition], seconds_max: float) -> dict[TopicPartition, int]:
+        """Return where these partitions, of any topic, end for readers of committed records; raises Transient."""
+        try:
+            ends: dict[TopicPartition, int] = await asyncio.wait_for(
+                self._consumer.end_offsets(partitions), seconds_max
+            )
+        except (KafkaError, OSError) as error:
+            raise Transient(f"the ends of {partitions} are unknown: {type(error).__name__}: {error}") from error
+        return ends
 
     async def commit(self, partition: TopicPartition, offset: int, seconds_max: float) -> None:
         """Move the group's offset of a partition that this member has; raises Transient."""

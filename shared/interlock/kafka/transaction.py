@@ -3,7 +3,7 @@
 Safety rests on five rules: one transactional id per input partition (InitProducerId fences whoever held it), a new
 epoch for each transaction (what comes late from one cannot touch the next: see `transaction_sender`), nothing
 indefinite is ever retried with the same producer, what a broker left half done when it crashed is brought to the end
-that was decided (see `transaction_state`), and the committed offset, read after all this, is the witness of what the
+that was decided (see `takeover`), and the committed offset, read after all this, is the witness of what the
 last transaction did.
 """
 
@@ -21,11 +21,14 @@ from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, 
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from interlock.errors import InterlockError, Transient
+from interlock.kafka import LANE_TRANSACTION_TIMEOUT_MILLISECONDS
 from interlock.kafka.closing import ended
 from interlock.kafka.prepared import Prepared, Record, Rows, prepared
 from interlock.kafka.producer import make_producer
+from interlock.kafka.seal_notes import SealNotes
+from interlock.kafka.takeover import Before
 from interlock.kafka.transaction_sender import TransactionSender, mark_seen, said
-from interlock.kafka.transaction_state import Decision, settled
+from interlock.kafka.transaction_state import settled
 from interlock.settings import PlatformSettings
 
 AWAY_RETRY_MILLISECONDS = 100
@@ -101,27 +104,35 @@ class PartitionTransactions:
 
         Raises Transient while Kafka is away or a topic is missing, Fenced where yet another owner appeared meanwhile.
         """
+        while await self._take_over(topics) is Before.SEAL:
+            await self.discard()
+
+    async def _take_over(self, topics: Sequence[str]) -> Before:
+        """Become the owner, or, where the owner before was cut off in its seal, go on with that in its name."""
         producer = make_producer(
             self._settings,
             transactional_id=self.transactional_id,
+            transaction_timeout_ms=LANE_TRANSACTION_TIMEOUT_MILLISECONDS,
             max_batch_size=self._batch_bytes_max,
             linger_ms=0,
             retry_backoff_ms=AWAY_RETRY_MILLISECONDS,
         )
         sender = producer._sender = TransactionSender.replacing(producer)
+        sender.notes = SealNotes(self._group, self._source)
         self._producer = producer
         try:
             async with asyncio.timeout(self._seconds_max):
                 await producer.start()
                 await see_topics(producer, topics, self._source.partition)
-                if sender.before is not Decision.NEVER_USED:
-                    await self._seal(producer, topics, sender.before)
+                if sender.before is not Before.NOTHING:
+                    await self._seal(producer, topics, commit=sender.before is not Before.ABORTED)
         except (ProducerFenced, InvalidProducerEpoch) as error:
             await self.discard()
             raise Fenced(f"{self.transactional_id} has another owner") from error
         except (KafkaError, TimeoutError, OSError) as error:
             await self.discard()
             raise Transient(f"no producer for {self.transactional_id}: {said(error)}") from error
+        return sender.before
 
     async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
         """Write the records and the offset in one transaction; every wait in it is bounded by `seconds_max`.
@@ -174,7 +185,7 @@ class PartitionTransactions:
         await ended(producer.client.close(), seconds_max)
         mark_seen(task, getattr(producer._txn_manager, "_transaction_waiter", None))
 
-    async def _seal(self, producer: AIOKafkaProducer, topics: Sequence[str], before: Decision) -> None:
+    async def _seal(self, producer: AIOKafkaProducer, topics: Sequence[str], *, commit: bool) -> None:
         """Write the markers of the transaction before once more, as it was decided; where they are, this adds nothing.
 
         It joins what the transaction before may have joined, and ends without a record of its own.
@@ -184,7 +195,7 @@ class PartitionTransactions:
             for topic in topics:
                 producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, self._source.partition))
             await producer._sender.join_group(self._group)
-            await (producer.commit_transaction() if before is Decision.COMMIT else producer.abort_transaction())
+            await (producer.commit_transaction() if commit else producer.abort_transaction())
         await settled(producer)
 
     async def _fill(

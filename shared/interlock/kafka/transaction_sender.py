@@ -21,6 +21,7 @@ from aiokafka.producer.sender import (
     AddPartitionsToTxnHandler,
     BaseHandler,
     EndTxnHandler,
+    InitPIDHandler,
     TxnOffsetCommitHandler,
 )
 from aiokafka.producer.transaction_manager import PidAndEpoch
@@ -28,7 +29,9 @@ from aiokafka.structs import TopicPartition
 
 from interlock.kafka import transaction_requests as requests
 from interlock.kafka.produce import ProduceHandler, WholeSender
-from interlock.kafka.transaction_state import Decision, decided
+from interlock.kafka.seal_notes import SealNotes
+from interlock.kafka.takeover import Before, Note, take_over
+from interlock.kafka.transaction_state import Standing, standing
 
 MARKER_WAIT_SECONDS: Final = 0.003
 """How soon to ask again while the broker still writes the markers of the transaction before."""
@@ -79,8 +82,8 @@ class _AddOffsets(_Strict, AddOffsetsToTxnHandler):  # type: ignore[misc]  # the
     pass
 
 
-class _EndAsBefore(_Strict, EndTxnHandler):  # type: ignore[misc]  # the driver has no annotations
-    pass
+class _AskForProducerId(_Strict, InitPIDHandler):  # type: ignore[misc]  # the driver has no annotations
+    """Asked twice, the epoch would not be the one that was noted."""
 
 
 class _CommitOffsets(_Strict, TxnOffsetCommitHandler):  # type: ignore[misc]  # the driver has no annotations
@@ -136,8 +139,11 @@ class _End(_Strict, EndTxnHandler):  # type: ignore[misc]  # the driver has no a
 class TransactionSender(WholeSender):
     """The driver's sender with the strict handlers, and a short pause where the broker only needs a moment."""
 
-    before = Decision.NEVER_USED
-    """What was decided about the last transaction of whoever had the transactional id before."""
+    notes: SealNotes
+    """Where it is noted what a seal is about to bring to its end."""
+
+    before = Before.NOTHING
+    """What became of the last transaction of whoever had the transactional id before."""
 
     retry_seconds = MARKER_WAIT_SECONDS
     produce_handler = _Produce
@@ -149,9 +155,30 @@ class TransactionSender(WholeSender):
         """Set where the offset of the transaction that is open was asked to join it."""
 
     async def start(self) -> None:
-        """Look how the transactional id stands, then take it over; raises KafkaError where the broker is too old."""
+        """Take the transactional id over; raises KafkaError, also where the broker is too old."""
         await requests.see_version(self.client)
-        self.before = await decided(self)
+        self.before = await take_over(self)
+
+    async def standing(self) -> Standing | None:
+        """Return how the transactional id stands."""
+        return await standing(self)
+
+    async def noted(self) -> Note | None:
+        """Return which seal was noted last."""
+        return await self.notes.read(self)
+
+    async def note(self, note: Note) -> None:
+        """Note a seal."""
+        await self.notes.write(self, note)
+
+    async def begin(self) -> tuple[int, int]:
+        """Ask for the producer id, and start."""
+        await super().start()
+        return self._txn_manager.producer_id, self._txn_manager.producer_epoch
+
+    async def begin_as(self, producer_id: int, epoch: int) -> None:
+        """Start as a producer that was there before."""
+        self._txn_manager.set_pid_and_epoch(producer_id, epoch)
         await super().start()
 
     @property
@@ -204,8 +231,10 @@ class TransactionSender(WholeSender):
         if self._txn_manager.is_empty_transaction():
             self._txn_manager.complete_transaction()
             return
-        end = _EndAsBefore if self._seals else _End
-        await end(self, commit_result).do(await self._transaction_coordinator())
+        await _End(self, commit_result).do(await self._transaction_coordinator())
+
+    async def _do_init_pid(self, node_id: Any) -> bool:
+        return bool(await _AskForProducerId(self).do(node_id))
 
     async def _transaction_coordinator(self) -> Any:
         return await self._find_coordinator(CoordinationType.TRANSACTION, self._txn_manager.transactional_id)

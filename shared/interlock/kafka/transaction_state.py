@@ -4,7 +4,7 @@ A coordinator answers a commit once it is decided; the markers that make it visi
 from a crash may give markers up: where a partition has no leader at that moment it takes the partition for deleted,
 and calls the transaction complete. The records then stay open in the log, invisible, and the next transaction of
 the same producer decides about them. So a producer that must know waits for `settled`, and one that starts anew
-looks, before it asks for its producer id, what was `decided` last.
+looks, before it asks for its producer id, how things are `standing`.
 """
 
 # ruff: noqa: SLF001 - the question is asked through the sender, which the driver keeps to itself
@@ -12,31 +12,26 @@ looks, before it asks for its producer id, what was `decided` last.
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.client import CoordinationType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.struct import Struct
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
 
+from interlock.kafka.coordinator import PAUSE_SECONDS, ask
+
+EMPTY: Final = "Empty"
+"""Somebody asked for a producer id, and began nothing with it."""
+ONGOING: Final = "Ongoing"
+
 _API_KEY: Final = 65
 _UNKNOWN_ID: Final = 105
-_LOADING, _NOT_AVAILABLE, _ELSEWHERE = 14, 15, 16
-_COMMITTED: Final = ("PrepareCommit", "CompleteCommit")
-_UNSETTLED: Final = ("Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence")
-_PAUSE_SECONDS: Final = 0.005
-
-
-class Decision(Enum):
-    """What is known of a transactional id's last transaction."""
-
-    NEVER_USED = "never used"
-    COMMIT = "commit"
-    ABORT = "abort"
-    """Decided or yet to be: what nobody decided to commit is aborted."""
+_COMMITTED: Final = "CompleteCommit"
+_ENDING: Final = ("PrepareCommit", "PrepareAbort", "PrepareEpochFence")
 
 
 class _Answer(Response):  # type: ignore[misc]  # aiokafka's classes have no types
@@ -87,15 +82,27 @@ class _DescribeTransactions(Request[_Question]):  # type: ignore[misc]  # aiokaf
         return request_struct_class([self._transactional_id], {})
 
 
-async def decided(sender: Any) -> Decision:
-    """Return what was decided about the last transaction of a sender's transactional id; raises KafkaError.
+@dataclass(frozen=True)
+class Standing:
+    """How a transactional id stands."""
 
-    Only an answer from before InitProducerId counts: after it the coordinator has forgotten.
+    state: str
+    """The coordinator's word for it."""
+    producer_id: int
+    epoch: int
+
+    @property
+    def committed(self) -> bool:
+        """Say whether its last transaction was; forgotten when somebody asks for a producer id."""
+        return self.state == _COMMITTED
+
+
+async def standing(sender: Any) -> Standing | None:
+    """Return how a sender's transactional id stands, None where it was never used; raises KafkaError.
+
+    Waits while the coordinator brings an end about that is decided: the epoch that follows is known only then.
     """
-    state = await _state(sender)
-    if state is None:
-        return Decision.NEVER_USED
-    return Decision.COMMIT if state in _COMMITTED else Decision.ABORT
+    return await _outside(sender, _ENDING)
 
 
 async def settled(producer: AIOKafkaProducer) -> None:
@@ -103,23 +110,25 @@ async def settled(producer: AIOKafkaProducer) -> None:
 
     Raises KafkaError when the coordinator went away before it said so: whether the markers came is then unknown.
     """
-    while await _state(producer._sender) in _UNSETTLED:  # noqa: ASYNC110 - the coordinator announces nothing
-        await asyncio.sleep(_PAUSE_SECONDS)
+    await _outside(producer._sender, (ONGOING, *_ENDING))
 
 
-async def _state(sender: Any) -> str | None:
-    """Ask the coordinator, looking for it again where it moved or still loads; None for an id it has never seen."""
-    transactional_id = sender._txn_manager.transactional_id
-    while True:
-        node_id = await sender._find_coordinator(CoordinationType.TRANSACTION, transactional_id)
-        question = _DescribeTransactions(transactional_id)
-        answer = await sender.client.send(node_id, question, group=ConnectionGroup.COORDINATION)
-        [(code, _, state, *_)] = answer.states
-        if code == _UNKNOWN_ID:
-            return None
-        if code == 0:
-            return str(state)
-        if code not in (_LOADING, _NOT_AVAILABLE, _ELSEWHERE):
-            raise KafkaError(f"The state of {transactional_id} is unknown: {for_code(code).__name__} ({code}).")
-        sender._coordinator_dead(CoordinationType.TRANSACTION)
-        await asyncio.sleep(_PAUSE_SECONDS)
+async def _outside(sender: Any, states: Sequence[str]) -> Standing | None:
+    """Ask until the id stands in none of these."""
+    while (found := await _described(sender)) is not None and found.state in states:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(PAUSE_SECONDS)
+    return found
+
+
+async def _described(sender: Any) -> Standing | None:
+    """Ask the coordinator; None for an id it has never seen."""
+    name = sender._txn_manager.transactional_id
+    question = _DescribeTransactions(name)
+    answer = await ask(sender, CoordinationType.TRANSACTION, name, question, _code)
+    [(code, _, state, _, _, producer_id, epoch, *_)] = answer.states
+    return None if code == _UNKNOWN_ID else Standing(str(state), int(producer_id), int(epoch))
+
+
+def _code(answer: Any) -> int:
+    code = int(answer.states[0][0])
+    return 0 if code == _UNKNOWN_ID else code

@@ -250,19 +250,24 @@ class Rig:
 
 
 class RunningRouter:
-    """The router's lanes, running in this process until the block is left."""
+    """The router's lanes, running in this process until the block is left.
 
-    def __init__(self, rig: Rig, features: Lookup | None = None, **changes: Any) -> None:
+    They know the rig's route at once, or, `routes` being their own, what `follower` reads while the test runs it.
+    """
+
+    def __init__(self, rig: Rig, features: Lookup | None = None, routes: Routes | None = None, **changes: Any) -> None:
         self.rig = rig
         settings = rig.settings.model_copy(update=changes)
         clock = SystemClock()
         self.stopping = asyncio.Event()
-        follower = RouteFollower(settings, rig.routes, self.stopping)
-        follower.known.set()
+        given, routes = routes, rig.routes if routes is None else routes
+        self.follower = RouteFollower(settings, routes, self.stopping)
+        if given is None:
+            self.follower.known.set()
         self.schemas = WriterSchemas(settings, clock)
         self.live = Live(settings, NoCache(), clock, self.stopping)
         self.scorer = Scorer(settings, rig.serving, clock, features)
-        self.lanes = Lanes(settings, clock, follower, rig.routes, self.scorer, self.schemas, self.live, self.stopping)
+        self.lanes = Lanes(settings, clock, self.follower, routes, self.scorer, self.schemas, self.live, self.stopping)
 
     async def __aenter__(self) -> Self:
         """Start."""
