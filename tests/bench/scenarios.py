@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -161,17 +162,40 @@ def lone(bench: Bench) -> None:
     )
 
 
+@dataclass(frozen=True)
+class _Round:
+    """The lanes at their peak, with more than they can answer, and at their peak again."""
+
+    before: overloading.Overloaded
+    over: overloading.Overloaded
+    after: overloading.Overloaded
+
+    @property
+    def peak(self) -> float:
+        return (self.before.goodput + self.after.goodput) / 2
+
+    @property
+    def tenths(self) -> list[float]:
+        """What was answered in each tenth of the time, as shares of the peak."""
+        return [each / self.peak for each in self.over.windows]
+
+
 def overload(bench: Bench) -> None:
     """Half as much again as is answered at most, for five minutes, against that.
 
     At most is answered what the lanes answer beside a sender of half as much again as they
-    drain alone, as for half load. It is looked up anew before each of the rounds.
+    drain alone, as for half load. It is looked up before and after each of the rounds,
+    and their mean is the peak of the round: the machine drifts within minutes.
     """
     peak = bench.peak()
     seconds = OVERLOAD_SECONDS_QUICK if bench.options.quick else OVERLOAD_SECONDS
     needed = peak * OVERLOAD * seconds * DISK_BYTES
     lanes = bench.lanes("lanes", endpoint=pacing.ENDPOINT)
-    rounds: list[tuple[overloading.Overloaded, overloading.Overloaded]] = []
+    rounds: list[_Round] = []
+
+    def full(number: int) -> overloading.Overloaded:
+        return overloading.overloaded(bench, lanes, peak * OVERLOAD, min(seconds, FULL_SECONDS), number)
+
     for number in range(min(bench.options.rounds, OVERLOAD_ROUNDS_MAX)):
         room = overloading.wait_for_room(Path(bench.environment["INTERLOCK_HOME"]), needed, ROOM_SECONDS_MAX)
         if room < needed:
@@ -179,29 +203,28 @@ def overload(bench: Bench) -> None:
                 f"{number} rounds: another writes more than the {room / 1e9:.0f} GB that the disk has room for"
             )
             break
-        full = overloading.overloaded(bench, lanes, peak * OVERLOAD, min(seconds, FULL_SECONDS), number)
-        over = overloading.overloaded(bench, lanes, full.goodput * OVERLOAD, seconds, number)
-        tenths = [each / full.goodput for each in over.windows]
+        before = full(number)
+        over = overloading.overloaded(bench, lanes, before.goodput * OVERLOAD, seconds, number)
+        rounds.append(each := _Round(before, over, full(number)))
         bench.say(
             f"overload {number}: {over.offered:,.0f}/s offered for {seconds:.0f} s, {over.goodput:,.0f}/s answered, "
-            f"{full.goodput:,.0f}/s at peak, {min(tenths):.2f} to {max(tenths):.2f} of that in tenths of the time; "
+            f"{before.goodput:,.0f}/s at peak before and {each.after.goodput:,.0f}/s after, "
+            f"{min(each.tenths):.2f} to {max(each.tenths):.2f} of that in tenths of the time; "
             f"{over.answered:,} of {over.sent:,}; backlog {over.backlog:,} drained at {over.after:,.0f}/s"
         )
-        rounds.append((full, over))
     if not rounds:
         bench.missing.append("overload")
         return
     bench.figures["overload"] = {
-        "rounds": [{"at peak": full.summary(), "over": over.summary()} for full, over in rounds],
+        "rounds": [{name: part.summary() for name, part in vars(each).items()} for each in rounds],
         "seconds": seconds,
     }
     what = f"overload at 150 % for {seconds:.0f} s: "
-    slowest = min(min(over.windows) / full.goodput for full, over in rounds)
-    goodput = tuple(over.goodput / full.goodput for full, over in rounds)
-    note = f"the slowest tenth of a round {slowest:.2f}"
+    goodput = tuple(each.over.goodput / each.peak for each in rounds)
+    note = f"the slowest tenth of a round {min(min(each.tenths) for each in rounds):.2f}"
     bench.find(Finding("goodput", what + "goodput, of peak", goodput, must=0.95, hope=0.99, note=note))
-    memory = tuple(over.memory_peak / full.memory_peak for full, over in rounds)
-    note = f"at most {max(over.memory_peak for _, over in rounds):.0f} MiB"
+    memory = tuple(each.over.memory_peak / each.before.memory_peak for each in rounds)
+    note = f"at most {max(each.over.memory_peak for each in rounds):.0f} MiB"
     bench.find(Finding("memory", what + "router's memory, of that at peak", memory, "at most", 1.3, note=note))
 
 

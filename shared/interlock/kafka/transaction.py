@@ -216,6 +216,8 @@ class PartitionTransactions:
             for each in waiting:
                 each.cancel()
             mark_seen(*waiting)
+            for _, _, pending in producer._txn_manager._pending_txn_offsets:
+                pending.add_done_callback(mark_seen)  # the driver shields it from who no longer waits
 
     async def _under_way(self, producer: AIOKafkaProducer, offset: asyncio.Future[Any]) -> None:
         """Wait until the offset is sent: what follows holds the event loop for as long as an answer takes."""
