@@ -36,7 +36,7 @@ class Settings(PlatformSettings):
         16 * 1024 * 1024, gt=0, description="The most bytes of requests that are scored in one batch."
     )
     batch_interval_seconds: float = Field(
-        0.02,
+        0.04,
         ge=0,
         description="Under load a lane takes no batch sooner than this after the last; a lone request at once.",
     )
