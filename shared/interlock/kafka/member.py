@@ -80,7 +80,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
             raise Transient(f"the group {self._group} goes on without this member")
 
     async def ends(self, partitions: Sequence[TopicPartition], seconds_max: float) -> dict[TopicPartition, int]:
-        """Return where these partitions, of any topic, end for readers of committed records; raises Transient."""
+        """Return where these partitions, of any topic, end for readers of committed records; raises Transient.
+
+        A member fetches nothing, so the answer waits behind nothing; behind a reader's long poll it would.
+        """
         try:
             ends: dict[TopicPartition, int] = await asyncio.wait_for(
                 self._consumer.end_offsets(partitions), seconds_max
