@@ -90,7 +90,7 @@ class SimulatedTransactions:
         return await self.outside(ENDING)
 
     async def noted(self) -> Note | None:
-        found = await self.ask(self.cluster.committed, f"{self.group}.seals", tuple(self.source))
+        found = await self.ask(self.cluster.committed, f"{self.group}-seals", tuple(self.source))
         if found is None:
             return None
         epoch, (producer_id, held) = found
@@ -98,7 +98,7 @@ class SimulatedTransactions:
 
     async def note(self, note: Note) -> None:
         said = (note.producer_id, note.held)
-        await self.ask(self.cluster.commit_alone, f"{self.group}.seals", tuple(self.source), note.epoch, said)
+        await self.ask(self.cluster.commit_alone, f"{self.group}-seals", tuple(self.source), note.epoch, said)
 
     async def begin(self) -> tuple[int, int]:
         producer_id, self.epoch = await self.again(

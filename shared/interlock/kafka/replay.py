@@ -54,9 +54,9 @@ class ReplayTransactions(PartitionTransactions):
         super().__init__(settings, group, source, TRANSACTION_SECONDS_MAX, BATCH_BYTES_MAX)
 
     @property
-    def transactional_id(self) -> str:
-        """The name that fences: the same for every replay of the partition, whatever it chooses."""
-        return f"{GROUPS}.{self._source.topic}.{self._source.partition}"
+    def family(self) -> str:
+        """What the transactional ids begin with: the same for every replay of a partition, whatever it chooses."""
+        return GROUPS
 
     async def write(self, records: Sequence[Again], next_offset: int, timestamp: int) -> None:
         """Write the records and the position behind them in one transaction, bounded by TRANSACTION_SECONDS_MAX.

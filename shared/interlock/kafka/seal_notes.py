@@ -1,7 +1,8 @@
 """Where it is noted which seal is under way: an offset, in a group of its own, at the lane's input partition.
 
-The group is `{group}.seals`; the offset is the producer's epoch, its metadata the producer id and whether whoever
-wrote it has that epoch already. It stands beside the offsets that lanes commit, and is replicated like them.
+The group is `{family}-seals`, the family being what the transactional id begins with; the offset is the producer's
+epoch, its metadata the producer id and whether whoever wrote it has that epoch already. It stands beside the offsets
+that lanes commit, and is replicated like them.
 """
 
 # ruff: noqa: SLF001 - the driver keeps its way to coordinators to itself
@@ -28,8 +29,8 @@ _PLANNED: Final = "planned"
 class SealNotes:
     """The note of one input partition; both ways raise KafkaError where its coordinator is out of reach."""
 
-    def __init__(self, group: str, source: TopicPartition) -> None:
-        self._group = f"{group}.seals"
+    def __init__(self, family: str, source: TopicPartition) -> None:
+        self._group = f"{family}-seals"
         self._source = source
 
     async def read(self, sender: Any) -> Note | None:

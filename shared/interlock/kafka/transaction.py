@@ -95,9 +95,14 @@ class PartitionTransactions:
         self._producer: AIOKafkaProducer | None = None
 
     @property
+    def family(self) -> str:
+        """What the transactional ids of all who may own the partition begin with."""
+        return self._group
+
+    @property
     def transactional_id(self) -> str:
         """The name that fences: whoever starts a producer with it later owns the partition."""
-        return f"{self._group}.{self._source.topic}.{self._source.partition}"
+        return f"{self.family}.{self._source.topic}.{self._source.partition}"
 
     async def start(self, topics: Sequence[str]) -> None:
         """Fence the previous owner and see its last transaction ended, in `topics` and in the group's offsets.
@@ -118,7 +123,7 @@ class PartitionTransactions:
             retry_backoff_ms=AWAY_RETRY_MILLISECONDS,
         )
         sender = producer._sender = TransactionSender.replacing(producer)
-        sender.notes = SealNotes(self._group, self._source)
+        sender.notes = SealNotes(self.family, self._source)
         self._producer = producer
         try:
             async with asyncio.timeout(self._seconds_max):
