@@ -14,9 +14,10 @@ from interlock.clock import milliseconds
 from interlock.errors import Transient
 from interlock.kafka import TRANSACTION_TIMEOUT_MILLISECONDS
 from interlock.kafka.message import Message
+from interlock.kafka.transaction_state import UNSETTLED
 from tests.simulation.group import Group
 from tests.simulation.kafka import Again, Place, Refused, Stale
-from tests.simulation.kafka_clients import AGAIN_SECONDS, UNSETTLED, cluster, moved
+from tests.simulation.kafka_clients import AGAIN_SECONDS, cluster, moved
 from tests.simulation.loop import current, running
 from tests.simulation.network import Away, Connection
 

@@ -15,15 +15,13 @@ from interlock.kafka.partition import Taken, TopicPartition
 from interlock.kafka.prepared import Rows
 from interlock.kafka.takeover import Before, Note, take_over
 from interlock.kafka.transaction import Doubtful, Encode, Fenced
-from interlock.kafka.transaction_state import ONGOING, Standing
+from interlock.kafka.transaction_state import ENDING, UNSETTLED, Standing
 from tests.simulation.group import Group
 from tests.simulation.kafka import GROUP, Again, Cluster, Place, Refused, Stale
 from tests.simulation.loop import current, running
 from tests.simulation.network import Away, Connection
 
 AGAIN_SECONDS = 0.005
-ENDING = ("PrepareCommit", "PrepareAbort")
-UNSETTLED = (ONGOING, *ENDING)
 ROUTES_POLL_SECONDS = 0.5
 CLUSTER = "kafka"
 GROUPS = "groups"

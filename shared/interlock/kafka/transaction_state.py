@@ -27,11 +27,13 @@ from interlock.kafka.coordinator import PAUSE_SECONDS, ask
 EMPTY: Final = "Empty"
 """Somebody asked for a producer id, and began nothing with it."""
 ONGOING: Final = "Ongoing"
+ENDING: Final = ("PrepareCommit", "PrepareAbort", "PrepareEpochFence")
+"""Decided, but not everywhere to be seen."""
+UNSETTLED: Final = (ONGOING, *ENDING)
 
 _API_KEY: Final = 65
 _UNKNOWN_ID: Final = 105
 _COMMITTED: Final = "CompleteCommit"
-_ENDING: Final = ("PrepareCommit", "PrepareAbort", "PrepareEpochFence")
 
 
 class _Answer(Response):  # type: ignore[misc]  # aiokafka's classes have no types
@@ -102,7 +104,7 @@ async def standing(sender: Any) -> Standing | None:
 
     Waits while the coordinator brings an end about that is decided: the epoch that follows is known only then.
     """
-    return await _outside(sender, _ENDING)
+    return await _outside(sender, ENDING)
 
 
 async def settled(producer: AIOKafkaProducer) -> None:
@@ -110,7 +112,7 @@ async def settled(producer: AIOKafkaProducer) -> None:
 
     Raises KafkaError when the coordinator went away before it said so: whether the markers came is then unknown.
     """
-    await _outside(producer._sender, (ONGOING, *_ENDING))
+    await _outside(producer._sender, UNSETTLED)
 
 
 async def _outside(sender: Any, states: Sequence[str]) -> Standing | None:
