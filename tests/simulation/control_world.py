@@ -167,18 +167,6 @@ async def stop(world: World) -> None:
     await asyncio.wait([each.main for each in world.machines if each.main is not None], timeout=60)
 
 
-def committed(database: Database, table: str) -> list[dict[str, Any]]:
-    """Return the rows of a table, nobody being in a transaction any more."""
-    found = []
-    for _, versions in sorted(database.tables.get(table, {}).items()):
-        found += [
-            version.row
-            for version in versions
-            if version.by not in database.aborted and (version.gone_by is None or version.gone_by in database.aborted)
-        ]
-    return found
-
-
 @contextmanager
 def in_place() -> Iterator[None]:
     """Put the simulated servers where the control plane finds the real ones."""

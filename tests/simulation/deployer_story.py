@@ -38,7 +38,7 @@ from interlock_deployer.settings import Settings
 from interlock_deployer.store import Store
 from interlock_router.model import Routes
 from tests.simulation.control_clients import SimulatedPublisher
-from tests.simulation.control_world import SECONDS, Machine, World, calm, committed, faults, in_place, stop
+from tests.simulation.control_world import SECONDS, Machine, World, calm, faults, in_place, stop
 from tests.simulation.loop import START, SimulatedClock, VirtualLoop, current, running, simulate
 from tests.simulation.network import Away, Connection, Server
 from tests.simulation.outcome import Outcome, hash_of
@@ -254,7 +254,7 @@ def rollout(world: World) -> Rollout | None:
     """Return the rollout as it stands."""
     import msgspec
 
-    found = committed(world.databases["deployer"], "rollouts")
+    found = world.databases["deployer"].rows(None, "rollouts")
     return msgspec.json.decode(found[0]["state"], type=Rollout) if found else None
 
 
@@ -263,13 +263,17 @@ async def _rest(world: World, told: list[Any]) -> bool:
     deadline = world.loop.time() + REST_SECONDS_MAX
     while world.loop.time() < deadline and not world.bugs:
         state = rollout(world)
-        heard = committed(world.databases["deployer"], "inbox")
-        unsaid = [row for row in committed(world.databases["deployer"], "outbox") if row["published_at"] is None]
-        at_rest = state is not None and all(each.stage is Stage.WARM for each in state.placements.values())
-        if len(heard) == len(told) and at_rest and not unsaid:
+        heard = world.databases["deployer"].rows(None, "inbox")
+        unsaid = [row for row in world.databases["deployer"].rows(None, "outbox") if row["published_at"] is None]
+        if len(heard) == len(told) and state is not None and _at_rest(state) and not unsaid:
             return True
         await asyncio.sleep(0.5)
     return False
+
+
+def _at_rest(state: Rollout) -> bool:
+    """Say whether what was heard is carried out: no order is before the endpoint is open."""
+    return state.opened and all(each.stage is Stage.WARM for each in state.placements.values())
 
 
 def _essence(state: Rollout) -> dict[str, Any]:

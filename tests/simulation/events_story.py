@@ -17,7 +17,7 @@ from interlock.postgres import journal
 from interlock.postgres.outbox import Relay
 from interlock.schemas.events import ModelCreated
 from tests.simulation.control_clients import SimulatedPublisher
-from tests.simulation.control_world import Machine, World, calm, committed, faults, in_place, settings, stop
+from tests.simulation.control_world import Machine, World, calm, faults, in_place, settings, stop
 from tests.simulation.loop import START, VirtualLoop, simulate
 from tests.simulation.outcome import Outcome, hash_of
 from tests.simulation.postgres import SimulatedPool
@@ -116,8 +116,8 @@ async def _quiet(world: World) -> bool:
     """Wait until everything that was decided was applied."""
     deadline = world.loop.time() + QUIET_SECONDS_MAX
     while world.loop.time() < deadline and not world.bugs:
-        outbox = committed(world.databases["registry"], "outbox")
-        applied = committed(world.databases["audit"], "applied")
+        outbox = world.databases["registry"].rows(None, "outbox")
+        applied = world.databases["audit"].rows(None, "applied")
         if all(row["published_at"] is not None for row in outbox) and len(applied) >= len(outbox):
             return True
         await asyncio.sleep(0.5)
@@ -127,11 +127,11 @@ async def _quiet(world: World) -> bool:
 def _violations(world: World, complete: bool) -> list[str]:
     found = [f"BUG: {bug}" for bug in world.bugs]
     decided: dict[str, list[int]] = defaultdict(list)
-    for row in committed(world.databases["registry"], "journal"):
+    for row in world.databases["registry"].rows(None, "journal"):
         event = rows.decode(row["value"])
         decided[event.model].append(int(event.owner))
     applied: dict[str, list[int]] = defaultdict(list)
-    for row in committed(world.databases["audit"], "applied"):
+    for row in world.databases["audit"].rows(None, "applied"):
         applied[row["stream"]].append(row["serial"])
     published = _published(world)
     for key, serials in sorted(decided.items()):

@@ -92,12 +92,12 @@ class Database(Server):
         """Return `pg_snapshot_xmin`: the oldest transaction that runs, or the one that comes next."""
         return min(self.running, default=self.next_xid)
 
-    def sees(self, session: Session, version: Version) -> bool:
-        """Say whether a statement that begins now sees a version."""
+    def sees(self, session: Session | None, version: Version) -> bool:
+        """Say whether a statement that begins now sees a version: of this session, or of one that has done nothing."""
         return self._done(session, version.by) and (version.gone_by is None or not self._done(session, version.gone_by))
 
-    def rows(self, session: Session, table: str) -> list[Row]:
-        """Return what the session sees of a table, by key."""
+    def rows(self, session: Session | None, table: str) -> list[Row]:
+        """Return what the session sees of a table, by key; without a session, what is committed."""
         found = self.tables.get(table, {})
         return [version.row for key in sorted(found) for version in found[key] if self.sees(session, version)]
 
@@ -239,8 +239,8 @@ class Database(Server):
         if session.closed:
             raise Failed(asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"))
 
-    def _done(self, session: Session, xid: int) -> bool:
-        return xid == session.xid or (xid not in self.running and xid not in self.aborted)
+    def _done(self, session: Session | None, xid: int) -> bool:
+        return (session is not None and xid == session.xid) or (xid not in self.running and xid not in self.aborted)
 
 
 class SimulatedConnection:

@@ -193,7 +193,11 @@ PLANTS = (
     Plant("the transaction before is not sealed", _transactions(_Unsealed), {"DUPLICATE", "LOST"}),
     Plant("a seal that was cut off is forgotten", _transactions(_Unnoted), {"DUPLICATE", "LOST", "STRETCH", "OFFSET"}),
     Plant("an idle lane does not look whether its commit is visible", _transactions(_Unconfirmed), {"LOST", "STRETCH"}),
-    Plant("no witness is read: the lane goes on from what it believes", _both(_Believes, _BelievedMember), {"LOST"}),
+    Plant(
+        "no witness is read: the lane goes on from what it believes",
+        _both(_Believes, _BelievedMember),
+        {"LOST", "DUPLICATE"},
+    ),
     Plant("the witness is read before the fence", _both(_LooksFirst, _EarlyMember), {"DUPLICATE"}),
     Plant(
         "requests are read uncommitted",

@@ -34,11 +34,12 @@ def run(seed: int, put_in: Callable[[], AbstractContextManager[None]] = nullcont
         for router in world.routers:
             router.begin()
         happening = [
-            loop.world.spawn(callers(world, REQUESTS, SECONDS)),
+            loop.world.spawn(callers(world, 0, REQUESTS, SECONDS)),
             loop.world.spawn(_routing(world)),
             loop.world.spawn(_faults(world)),
         ]
         await asyncio.gather(*happening)
+        await _crash_behind_the_last(world)
         world.cluster.network = Network()
         world.versions.fails = 0.0
         complete = await all_answered(world)
@@ -79,6 +80,16 @@ async def _faults(world: World) -> None:
         )  # fmt: skip
         world.loop.note("fault", fault.__name__.strip("_"), router.name)
         await fault(world, router)
+
+
+async def _crash_behind_the_last(world: World) -> None:
+    """In some stories, ask once more and kill the broker while it writes the answer's markers: nobody asks again."""
+    chance = world.loop.chance
+    if chance.random() < 0.3:
+        world.loop.note("fault", "crash_behind_the_last")
+        asking = world.loop.world.spawn(callers(world, REQUESTS, REQUESTS + 1, 0.2))
+        await _restart_kafka(world, chance.choice(world.routers))
+        await asking
 
 
 async def _kill(world: World, router: Router) -> None:
@@ -125,10 +136,18 @@ async def _kill_while_sealing(world: World, router: Router) -> None:
 
 
 async def _deaf_to_routes(world: World, router: Router) -> None:
-    """Let one router hear of no route for a while; everything else reaches it."""
+    """Let one router hear of no route for a while, in which the others leave: what they had becomes its own."""
+    chance = world.loop.chance
     if router.process is not None:
-        deaf_until = world.loop.time() + world.loop.chance.choice((2.0, 6.0, 12.0))
-        world.loop.things[(DEAF, router.process.name)] = deaf_until
+        world.loop.things[(DEAF, router.process.name)] = world.loop.time() + chance.choice((2.0, 6.0, 12.0))
+    await asyncio.sleep(chance.random() * 4)
+    others = [each for each in world.routers if each is not router]
+    for each in others:
+        each.stop()
+    await asyncio.sleep(chance.random() * 6)
+    for each in others:
+        each.kill()
+        each.begin()
 
 
 async def _bad_network(world: World, router: Router) -> None:

@@ -210,13 +210,16 @@ class Router:
                 raise
 
 
-async def callers(world: World, count: int, seconds: float) -> None:
-    """Write requests, some within transactions of the callers', some of which are aborted, and some that are spoilt."""
+async def callers(world: World, begin: int, end: int, seconds: float) -> None:
+    """Write requests from `begin` to `end` within about so many seconds.
+
+    Some are written in transactions of their callers', of which some are aborted, and some are spoilt.
+    """
     chance = world.loop.chance
-    number = 0
-    while number < count:
-        await asyncio.sleep(chance.random() * 2 * seconds / count * 4)
-        burst = [number + index for index in range(min(chance.choice((1, 1, 3, 12)), count - number))]
+    number, apart_seconds = begin, 2 * seconds / (end - begin) * 4
+    while number < end:
+        await asyncio.sleep(chance.random() * apart_seconds)
+        burst = [number + index for index in range(min(chance.choice((1, 1, 3, 12)), end - number))]
         number += len(burst)
         place = (REQUESTS, chance.randrange(PARTITIONS))
         log = world.cluster.logs[place]
