@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -87,25 +89,33 @@ class _Looks:
         self._group.close()
 
 
-def overloaded(bench: Bench, contender: Contender, rate: float, seconds: float, number: int) -> Overloaded:
-    """Send at a rate for a while, whatever is answered; then let the lanes drain what is left."""
+def overloaded(
+    bench: Bench, contender: Contender, rate: float, seconds: float, number: int, *, with_reader: bool = False
+) -> Overloaded:
+    """Send at a rate for a while, whatever is answered; then let the lanes drain what is left.
+
+    `with_reader` has the results read meanwhile, as where latency is measured: that needs its share of the cores too.
+    """
     kafka, requests = bench.kafka, latency.endpoint(bench)
     assert contender.results is not None
     group = f"{contender.name}-{uuid7()[-12:]}"
     kafka.truncate(requests, work.PARTITIONS)
     logs = bench.options.out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    told = logs / f"{group}.npy"
+    told, heard = logs / f"{group}.npy", logs / f"{group}-read.npy"
     sending = pace.command("flood", kafka, requests, told, rate=rate, seconds=seconds)
     looks = _Looks(bench, requests, group)
+    reading = pace.command("read", kafka, contender.results, heard)
     command = contender.command(kafka, requests, contender.results, group)
-    with Child(command, contender.environment, logs / f"{group}.log") as child:
+    with ExitStack() as beside, Child(command, contender.environment, logs / f"{group}.log") as child:
+        reader = beside.enter_context(Child(reading, os.environ, logs / f"{group}-read.log")) if with_reader else None
         with Child(sending, os.environ, logs / f"{group}-send.log") as sender:
-            before = machine_seconds()[0], _measured(bench, child, sender)
+            own = [child, sender, *([reader] if reader else [])]
+            before = machine_seconds()[0], _measured(bench, own)
             used = (0.0, 0.0)
             while sender.alive:
                 looks.look(child)
-                used = machine_seconds()[0] - before[0], _measured(bench, child, sender) - before[1]
+                used = machine_seconds()[0] - before[0], _measured(bench, own) - before[1]
             ended = len(looks.at) - 1
         sent = int(np.load(told)[0])
         deadline = time.monotonic() + DRAIN_SECONDS_MAX
@@ -113,6 +123,7 @@ def overloaded(bench: Bench, contender: Contender, rate: float, seconds: float, 
             pass
     looks.close()
     told.unlink()
+    heard.unlink(missing_ok=True)
     kafka.truncate(requests, work.PARTITIONS)
     at, answered, memory = (np.array(column) for column in (looks.at, looks.answered, looks.memory))
     first = int(np.searchsorted(at, at[0] + BEGIN_SECONDS))
@@ -147,6 +158,6 @@ def _windows(at: npt.NDArray[np.float64], answered: npt.NDArray[np.int64]) -> tu
     return tuple((np.diff(np.interp(edges, at, answered)) / np.diff(edges)).tolist())
 
 
-def _measured(bench: Bench, child: Child, sender: Child) -> float:
+def _measured(bench: Bench, own: Sequence[Child]) -> float:
     around = sum(bench.arena.surroundings.cpu_seconds(part) for part in ("kafka", "ray"))
-    return around + child.cpu_seconds() + sender.cpu_seconds() + sum(os.times()[:2])
+    return around + sum(each.cpu_seconds() for each in own) + sum(os.times()[:2])

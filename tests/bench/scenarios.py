@@ -121,11 +121,12 @@ def latency(bench: Bench) -> None:
 
 
 def _half_load(bench: Bench) -> float:
-    """Return half of what the lanes answer beside a sender, which needs its share of the cores too."""
+    """Return half of what the lanes answer beside a sender and a reader, which need their share of the cores too."""
     if "full load" not in bench.figures:
         lanes = bench.lanes("lanes", endpoint=pacing.ENDPOINT)
         seconds = SECONDS_QUICK if bench.options.quick else SECONDS
-        bench.figures["full load"] = overloading.overloaded(bench, lanes, bench.peak() * OVERLOAD, seconds, 0).summary()
+        full = overloading.overloaded(bench, lanes, bench.peak() * OVERLOAD, seconds, 0, with_reader=True)
+        bench.figures["full load"] = full.summary()
     return float(bench.figures["full load"]["goodput"]) / 2
 
 
