@@ -122,10 +122,14 @@ def paced(
 
 def _used(bench: Bench, child: Child, *others: Child) -> tuple[float, float, float, float]:
     """Return the time, and processor seconds of the contender, of everything measured, and of the machine."""
-    around = sum(bench.arena.surroundings.cpu_seconds(part) for part in ("kafka", "ray"))
     own = child.cpu_seconds()
-    measured = own + around + sum(each.cpu_seconds() for each in others) + sum(os.times()[:2])
-    return time.monotonic(), own, measured, machine_seconds()[0]
+    return time.monotonic(), own, own + measured_seconds(bench, *others), machine_seconds()[0]
+
+
+def measured_seconds(bench: Bench, *children: Child) -> float:
+    """Return the processor seconds of these, of the servers around them and of the bench itself."""
+    around = sum(bench.arena.surroundings.cpu_seconds(part) for part in ("kafka", "ray"))
+    return around + sum(each.cpu_seconds() for each in children) + sum(os.times()[:2])
 
 
 def settle(kafka: Kafka, results: str, begins: Ends, count: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,14 +107,16 @@ def overloaded(
     reading = pace.command("read", kafka, contender.results, heard)
     command = contender.command(kafka, requests, contender.results, group)
     with ExitStack() as beside, Child(command, contender.environment, logs / f"{group}.log") as child:
-        reader = beside.enter_context(Child(reading, os.environ, logs / f"{group}-read.log")) if with_reader else None
+        measured = [child]
+        if with_reader:
+            measured.append(beside.enter_context(Child(reading, os.environ, logs / f"{group}-read.log")))
         with Child(sending, os.environ, logs / f"{group}-send.log") as sender:
-            own = [child, sender, *([reader] if reader else [])]
-            before = machine_seconds()[0], _measured(bench, own)
+            measured.append(sender)
+            before = machine_seconds()[0], latency.measured_seconds(bench, *measured)
             used = (0.0, 0.0)
             while sender.alive:
                 looks.look(child)
-                used = machine_seconds()[0] - before[0], _measured(bench, own) - before[1]
+                used = machine_seconds()[0] - before[0], latency.measured_seconds(bench, *measured) - before[1]
             ended = len(looks.at) - 1
         sent = int(np.load(told)[0])
         deadline = time.monotonic() + DRAIN_SECONDS_MAX
@@ -156,8 +157,3 @@ def _windows(at: npt.NDArray[np.float64], answered: npt.NDArray[np.int64]) -> tu
     """Return the rate in each of WINDOWS equal stretches of time."""
     edges = np.linspace(at[0], at[-1], WINDOWS + 1)
     return tuple((np.diff(np.interp(edges, at, answered)) / np.diff(edges)).tolist())
-
-
-def _measured(bench: Bench, own: Sequence[Child]) -> float:
-    around = sum(bench.arena.surroundings.cpu_seconds(part) for part in ("kafka", "ray"))
-    return around + sum(each.cpu_seconds() for each in own) + sum(os.times()[:2])

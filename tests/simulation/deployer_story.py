@@ -260,12 +260,11 @@ def rollout(world: World) -> Rollout | None:
 
 async def _rest(world: World, told: list[Any]) -> bool:
     """Wait until everything was heard, carried out and published."""
-    deadline = world.loop.time() + REST_SECONDS_MAX
+    database, deadline = world.databases["deployer"], world.loop.time() + REST_SECONDS_MAX
     while world.loop.time() < deadline and not world.bugs:
         state = rollout(world)
-        heard = world.databases["deployer"].rows(None, "inbox")
-        unsaid = [row for row in world.databases["deployer"].rows(None, "outbox") if row["published_at"] is None]
-        if len(heard) == len(told) and state is not None and _at_rest(state) and not unsaid:
+        unsaid = [row for row in database.rows(None, "outbox") if row["published_at"] is None]
+        if len(database.rows(None, "inbox")) == len(told) and state is not None and _at_rest(state) and not unsaid:
             return True
         await asyncio.sleep(0.5)
     return False
