@@ -183,12 +183,13 @@ def read(given: argparse.Namespace) -> None:
     seen = [(0.0, np.empty(0, dtype=np.int64))]
 
     async def follow(partition: int, begin: int) -> None:
-        reader = PartitionReader(settings, TopicPartition(given.topic, partition), FETCH_BYTES_MAX)
+        place = TopicPartition(given.topic, partition)
+        reader = PartitionReader(settings, [place], FETCH_BYTES_MAX)
         try:
-            await reader.start(begin, FLUSH_SECONDS_MAX)
+            await reader.start({place: begin}, FLUSH_SECONDS_MAX)
             while True:
-                if (taken := await reader.take(WAIT_SECONDS_MAX, READ_ROWS)) is not None:
-                    seen.append((time.monotonic(), _numbers(taken.records)))
+                taken = await reader.take(WAIT_SECONDS_MAX, READ_ROWS)
+                seen.extend((time.monotonic(), _numbers(each.records)) for each in taken)
         finally:
             await reader.close()
 

@@ -107,6 +107,24 @@ def shadow(bench: Bench) -> None:
     bench.find(Finding("shadow", what, ratios(found, "shadowed", "alone", _rate)))
 
 
+def sets(bench: Bench) -> None:
+    """Lanes of two partitions against lanes of one: their rate, and what they cost at 3,000 events a second."""
+    seconds = SECONDS_QUICK if bench.options.quick else SECONDS
+    sizes = {"pairs": 2, "single": 1}
+    backlog = [bench.lanes(name, lane_partitions=size) for name, size in sizes.items()]
+    drained = bench.rounds("sets", [bench.entry(each) for each in backlog])
+    bench.find(
+        Finding(
+            "sets", "rate of lanes of two partitions, against lanes of one", ratios(drained, "pairs", "single", _rate)
+        )
+    )
+    light = [bench.lanes(name, endpoint=pacing.ENDPOINT, lane_partitions=size) for name, size in sizes.items()]
+    found = pacing.interleaved(bench, "sets, 3,000/s", light, STEADY_RATE, seconds)
+    for quantile, what in (("own_cores", "router CPU"), ("p50", "p50"), ("p99", "p99")):
+        title = f"{what} of lanes of two partitions at {STEADY_RATE:,.0f}/s, against lanes of one"
+        bench.find(Finding(f"sets-{quantile}", title, pacing.ratios(found, "pairs", "single", quantile), "at most"))
+
+
 def latency(bench: Bench) -> None:
     """Latency at half load against the echo, and at 3,000 events a second against the bare loop."""
     seconds = SECONDS_QUICK if bench.options.quick else SECONDS
@@ -289,6 +307,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "peers": peers,
     "versions": versions,
     "shadow": shadow,
+    "sets": sets,
     "rollout": rollout,
 }
 """All of them, in the order in which they run: the replicas of ten versions stay, and would disturb the others."""

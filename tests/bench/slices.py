@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from interlock.kafka.transaction import Encode, Outgoing, PartitionTransactions
+from interlock.kafka.transaction import Encode, Offsets, Outgoing, PartitionTransactions
 
 BOOTSTRAP_SAMPLES = 4000
 
@@ -69,15 +69,15 @@ class Turns:
         """Have the commits of this process counted."""
         commit = PartitionTransactions.commit
 
-        async def counted(transactions: PartitionTransactions, encode: Encode, next_offset: int, stamp: int) -> None:
+        async def counted(transactions: PartitionTransactions, encode: Encode, offsets: Offsets, stamp: int) -> None:
             rows: list[int] = []
 
             def encoded() -> Sequence[Outgoing]:
                 outgoing = encode()
-                rows.append(len(outgoing[0].records))
+                rows.append(sum(len(each.records) for each in outgoing if each.topic == outgoing[0].topic))
                 return outgoing
 
-            await commit(transactions, encoded, next_offset, stamp)
+            await commit(transactions, encoded, offsets, stamp)
             self._committed(rows[0])
 
         with mock.patch.object(PartitionTransactions, "commit", counted):

@@ -23,13 +23,15 @@ async def test_thirty_two_thousand_transactions_of_one_producer(servers: dict[st
     endpoint = f"epochs-{uuid7()[-12:]}"
     await ensure_topics(settings, endpoint_topics(endpoint, 1))
     results, source = f"{endpoint}.results", TopicPartition(f"{endpoint}.requests", 0)
-    transactions = PartitionTransactions(settings, endpoint, source, 10.0, 2**20)
+    transactions = PartitionTransactions(settings, endpoint, [source], 10.0, 2**20)
     committed = 0
 
     async def commit(times: int) -> None:
         nonlocal committed
         for _ in range(times):
-            await transactions.commit(lambda: [Outgoing(results, [(b"k", b"v", [])])], committed + 1, TIMESTAMP)
+            await transactions.commit(
+                lambda: [Outgoing(results, 0, [(b"k", b"v", [])])], {source: committed + 1}, TIMESTAMP
+            )
             committed += 1
 
     await transactions.start([results])

@@ -40,9 +40,9 @@ TIMESTAMP = 1_700_000_000_000
 class Wide(PartitionTransactions):
     """Transactions that many other partitions take part in, so that writing the markers takes a while."""
 
-    async def _fill(self, producer: Any, batches: Any, next_offset: int) -> None:
+    async def _fill(self, producer: Any, batches: Any, offsets: Any) -> None:
         ballast = [await producer.send(BALLAST, b"-", partition=number) for number in range(BALLAST_PARTITIONS)]
-        await super()._fill(producer, batches, next_offset)
+        await super()._fill(producer, batches, offsets)
         await asyncio.gather(*ballast)
 
 
@@ -106,7 +106,7 @@ def _committed(settings: PlatformSettings) -> int | None:
 async def _killed_after_commit(stack: Stack, transactions: PartitionTransactions, first: int) -> None:
     """Commit ten results and kill the broker the moment it has promised them."""
     records: list[Record] = [(b"key", b"%d" % number, []) for number in range(first, first + ROWS)]
-    await transactions.commit(lambda: [Outgoing(RESULTS, records)], first + ROWS, TIMESTAMP)
+    await transactions.commit(lambda: [Outgoing(RESULTS, 0, records)], {SOURCE: first + ROWS}, TIMESTAMP)
     await killed_and_back(stack, "kafka", BACK_SECONDS_MAX)
 
 
@@ -126,7 +126,7 @@ async def test_transaction_whose_markers_were_given_up_is_brought_to_its_decided
         )
         given_up = [0, 0]
         for round_number in range(ROUNDS):
-            transactions = Wide(settings, GROUP, SOURCE, 30.0, 2**20)
+            transactions = Wide(settings, GROUP, [SOURCE], 30.0, 2**20)
             await transactions.start((RESULTS, DEAD_LETTERS))
             promised = round_number * ROWS
             assert await asyncio.to_thread(_read, settings) == [b"%d" % number for number in range(promised)]
@@ -138,7 +138,7 @@ async def test_transaction_whose_markers_were_given_up_is_brought_to_its_decided
             if results_given_up or await asyncio.to_thread(_committed, settings) is None:
                 given_up[round_number % 2] += 1
             for joins in (False, True) if round_number % 2 else ():
-                cut_off = CutOff(settings, GROUP, SOURCE, 30.0, 2**20)
+                cut_off = CutOff(settings, GROUP, [SOURCE], 30.0, 2**20)
                 cut_off.joins = joins
                 with pytest.raises(Transient, match="cut off"):
                     await cut_off.start((RESULTS, DEAD_LETTERS))
@@ -152,16 +152,16 @@ async def test_commit_that_nobody_can_see_is_noticed_by_an_idle_lane(tmp_path: P
         stack = Stack(environment)
         settings = PlatformSettings(kafka_bootstrap_servers=environment["INTERLOCK_KAFKA_BOOTSTRAP_SERVERS"])
         await ensure_topics(settings, endpoint_topics(ENDPOINT, 1))
-        transactions = PartitionTransactions(settings, GROUP, SOURCE, 10.0, 2**20)
+        transactions = PartitionTransactions(settings, GROUP, [SOURCE], 10.0, 2**20)
         await transactions.start((RESULTS, DEAD_LETTERS))
         pid = stack.pid("kafka")
-        await transactions.commit(lambda: [Outgoing(RESULTS, [(b"key", b"0", [])])], 1, TIMESTAMP)
+        await transactions.commit(lambda: [Outgoing(RESULTS, 0, [(b"key", b"0", [])])], {SOURCE: 1}, TIMESTAMP)
         kill_9(pid)
         with pytest.raises(Doubtful):
             await transactions.confirm()
         await transactions.discard()
         await until(lambda: stack.is_back("kafka", pid), BACK_SECONDS_MAX, "Kafka is back")
-        again = PartitionTransactions(settings, GROUP, SOURCE, 10.0, 2**20)
+        again = PartitionTransactions(settings, GROUP, [SOURCE], 10.0, 2**20)
         await again.start((RESULTS, DEAD_LETTERS))
         await again.confirm()
         assert await asyncio.to_thread(_read, settings) == [b"0"]

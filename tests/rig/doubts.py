@@ -70,7 +70,7 @@ class Doubted:
             "router", json.dumps(self.settings), self.rig.endpoint, str(self.rig.partitions), json.dumps(VERSIONS),
             plant=plant,
         )  # fmt: skip
-        await router.hear("lane.started", START_SECONDS_MAX, times=self.rig.partitions)
+        await router.hear("lane.started", START_SECONDS_MAX, times=self.rig.lanes)
         return router
 
     async def doubt(self, api: str, action: Action, times: int, every: int) -> None:

@@ -55,8 +55,8 @@ def results_in_reverse_order() -> None:
     """The results of a batch are written from its last request to its first."""
 
     def planted(inner: Any) -> Any:
-        def outgoing(self: Any, work: Any) -> list[Outgoing]:
-            return [_changed(self, each, lambda records: records[::-1]) for each in inner(self, work)]
+        def outgoing(self: Any, portion: Any, *more: Any) -> list[Outgoing]:
+            return [_changed(self, each, lambda records: records[::-1]) for each in inner(self, portion, *more)]
 
         return outgoing
 
@@ -199,15 +199,15 @@ def _rejections(*, keeps_results: bool, keeps_letters: bool) -> None:
     """Leave out what belongs to rejected rows."""
 
     def planted(inner: Any) -> Any:
-        def outgoing(self: Any, work: Any) -> list[Outgoing]:
-            gone = set() if keeps_results else {each.row for each in work.scored.rejected}
+        def outgoing(self: Any, portion: Any, *more: Any) -> list[Outgoing]:
+            gone = set() if keeps_results else {each.row for each in portion.scored.rejected}
 
             def left(records: list[Any]) -> list[Any]:
                 return [each for row, each in enumerate(records) if row not in gone]
 
             return [
                 _changed(self, each, left)
-                for each in inner(self, work)
+                for each in inner(self, portion, *more)
                 if keeps_letters or not each.topic.endswith(".dead-letters")
             ]
 

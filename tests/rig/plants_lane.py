@@ -11,7 +11,7 @@ from aiokafka.producer.sender import Sender
 
 from interlock.kafka import transaction
 from interlock.kafka.producer import make_producer
-from interlock.kafka.transaction import Doubtful, Encode
+from interlock.kafka.transaction import Doubtful, Encode, Offsets
 from tests.rig.patching import records_of, spoil
 
 _TRANSACTIONS: Final = "interlock.kafka.transaction:PartitionTransactions"
@@ -26,9 +26,9 @@ def commit_before_send() -> None:
     """The offset goes in a transaction of its own, before that of the results."""
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
-            await inner(self, list, next_offset, timestamp)
-            await inner(self, encode, next_offset, timestamp)
+        async def commit(self: Any, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+            await inner(self, list, offsets, timestamp)
+            await inner(self, encode, offsets, timestamp)
 
         return commit
 
@@ -41,9 +41,9 @@ def offsets_before_the_transaction() -> None:
     _without_offsets()
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
-            await members[-1]._consumer.commit({self._source: next_offset})
-            await inner(self, encode, next_offset, timestamp)
+        async def commit(self: Any, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+            await members[-1]._consumer.commit(dict(offsets))
+            await inner(self, encode, offsets, timestamp)
 
         return commit
 
@@ -56,9 +56,9 @@ def offsets_after_the_transaction() -> None:
     _without_offsets()
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
-            await inner(self, encode, next_offset, timestamp)
-            await members[-1]._consumer.commit({self._source: next_offset})
+        async def commit(self: Any, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+            await inner(self, encode, offsets, timestamp)
+            await members[-1]._consumer.commit(dict(offsets))
 
         return commit
 
@@ -75,10 +75,10 @@ def offsets_of_every_other_batch() -> None:
     count = 0
 
     def planted(inner: Inner) -> Inner:
-        async def fill(self: Any, producer: Any, batches: Any, next_offset: int) -> None:
+        async def fill(self: Any, producer: Any, batches: Any, offsets: Offsets) -> None:
             nonlocal count
             count += 1
-            await (inner if count % 2 else _fill_without_offsets)(self, producer, batches, next_offset)
+            await (inner if count % 2 else _fill_without_offsets)(self, producer, batches, offsets)
 
         return fill
 
@@ -177,7 +177,7 @@ def results_in_another_partition() -> None:
 
 def random_transactional_id() -> None:
     """No fencing: each producer has a name that nobody else will ever use."""
-    spoil(f"{_TRANSACTIONS}.transactional_id", lambda _: property(lambda self: f"{self._source}-{_name_of(self)}"))
+    spoil(f"{_TRANSACTIONS}.transactional_id", lambda _: property(lambda self: f"{self._sources}-{_name_of(self)}"))
 
 
 def committed_read_before_the_fence() -> None:
@@ -194,7 +194,7 @@ def committed_read_before_the_fence() -> None:
 
     def started(inner: Inner) -> Inner:
         async def start(self: Any, topics: Sequence[str]) -> None:
-            read[self._source] = await asked(lanes[-1], self._source)
+            read.update({source: await asked(lanes[-1], source) for source in self._sources})
             await inner(self, topics)
 
         return start
@@ -223,9 +223,9 @@ def doubt_repeated_without_the_witness() -> None:
         return remembered
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
-            await inner(self, encode, next_offset, timestamp)
-            known[self._source] = next_offset
+        async def commit(self: Any, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+            await inner(self, encode, offsets, timestamp)
+            known.update(offsets)
 
         return commit
 
@@ -258,11 +258,11 @@ def doubt_taken_for_success() -> None:
     """After a doubt the batch is taken for done: a new producer goes on behind it."""
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
+        async def commit(self: Any, encode: Encode, offsets: Offsets, timestamp: int) -> None:
             try:
-                await inner(self, encode, next_offset, timestamp)
+                await inner(self, encode, offsets, timestamp)
             except Doubtful:
-                topics = [each.topic for each in encode()]
+                topics = {each.topic for each in encode()}
                 await self.discard()
                 await self.start(topics)
 
@@ -305,15 +305,15 @@ def _without_offsets() -> None:
     spoil(f"{_TRANSACTIONS}._fill", lambda _: _fill_without_offsets)
 
 
-async def _fill_without_offsets(self: Any, producer: Any, batches: Any, next_offset: int) -> None:
-    sent = [await producer.send_batch(builder, topic, partition=self._source.partition) for topic, builder in batches()]
+async def _fill_without_offsets(self: Any, producer: Any, batches: Any, offsets: Offsets) -> None:
+    sent = [await producer.send_batch(builder, topic, partition=partition) for (topic, partition), builder in batches()]
     await asyncio.gather(*sent)
 
 
 def _shift(rows: int) -> None:
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
-            await inner(self, encode, next_offset + rows, timestamp)
+        async def commit(self: Any, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+            await inner(self, encode, {source: offset + rows for source, offset in offsets.items()}, timestamp)
 
         return commit
 
@@ -325,7 +325,7 @@ def _send_outside(suffix: str) -> None:
     producers: list[Any] = []
 
     def planted(inner: Inner) -> Inner:
-        async def commit(self: Any, encode: Encode, next_offset: int, timestamp: int) -> None:
+        async def commit(self: Any, encode: Encode, offsets: Offsets, timestamp: int) -> None:
             if not producers:
                 producers.append(make_producer(self._settings))
                 await producers[0].start()
@@ -333,10 +333,10 @@ def _send_outside(suffix: str) -> None:
             for each in outgoing:
                 for key, value, headers in records_of(each) if each.topic.endswith(suffix) else ():
                     await producers[0].send_and_wait(
-                        each.topic, value, key, self._source.partition, headers=headers, timestamp_ms=timestamp
+                        each.topic, value, key, each.partition, headers=headers, timestamp_ms=timestamp
                     )
             inside = [each for each in outgoing if not each.topic.endswith(suffix)]
-            await inner(self, lambda: inside, next_offset, timestamp)
+            await inner(self, lambda: inside, offsets, timestamp)
 
         return commit
 

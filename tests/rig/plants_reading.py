@@ -18,10 +18,11 @@ def begins_at_the_end() -> None:
     """The lane does not go to the committed offset; it begins with what comes next."""
 
     def planted(inner: Inner) -> Inner:
-        async def start(self: Any, offset: int | None, seconds_max: float) -> None:
-            await inner(self, offset, seconds_max)
-            if offset is not None:
-                await self._consumer.seek_to_end(self._source)
+        async def start(self: Any, offsets: Any, seconds_max: float) -> None:
+            await inner(self, offsets, seconds_max)
+            for source, offset in offsets.items():
+                if offset is not None:
+                    await self._consumer.seek_to_end(source)
 
         return start
 
@@ -32,8 +33,8 @@ def begins_at_the_beginning() -> None:
     """The lane does not go to the committed offset; it begins with the first request."""
 
     def planted(inner: Inner) -> Inner:
-        async def start(self: Any, offset: int | None, seconds_max: float) -> None:
-            await inner(self, None, seconds_max)
+        async def start(self: Any, offsets: Any, seconds_max: float) -> None:
+            await inner(self, dict.fromkeys(offsets), seconds_max)
 
         return start
 
@@ -56,12 +57,10 @@ def empty_requests_skipped() -> None:
     """A request without a value is passed over, as many readers do with tombstones."""
 
     def planted(inner: Inner) -> Inner:
-        async def take(self: Any, seconds: float, rows_max: int) -> Taken | None:
+        async def take(self: Any, seconds: float, rows_max: int) -> list[Taken]:
             taken = await inner(self, seconds, rows_max)
-            if taken is None:
-                return None
-            records = [each for each in taken.records if each.value is not None]
-            return replace(taken, records=records) if records else None
+            left = [replace(each, records=[one for one in each.records if one.value is not None]) for each in taken]
+            return left if any(each.records for each in left) else []
 
         return take
 

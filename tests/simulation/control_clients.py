@@ -103,7 +103,7 @@ class SimulatedConsumer:
                 }
         waiting = [each for each in sorted(self.positions) if each not in self.paused]
         if waiting:
-            await moved(self.kafka, _place(waiting[0]), timeout_ms / 1000)
+            await moved(self.kafka, [_place(waiting[0])], timeout_ms / 1000)
         else:
             await asyncio.sleep(timeout_ms / 1000)
         return {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from interlock.kafka.partition import TopicPartition
+from interlock.kafka.together import sets
 from tests.simulation.kafka import Cluster, Place
 
 
@@ -11,6 +13,7 @@ from tests.simulation.kafka import Cluster, Place
 class _Member:
     heard_at: float
     topics: tuple[str, ...] = ()
+    together: int = 1
     generation: int = -1
 
 
@@ -34,7 +37,7 @@ class Group:
         known.heard_at = self._cluster.loop.time()
         return self.generation
 
-    def join(self, member: str, topics: tuple[str, ...]) -> int:
+    def join(self, member: str, topics: tuple[str, ...], together: int = 1) -> int:
         """Take part in the current generation, or begin one."""
         now = self._cluster.loop.time()
         known = self._members.get(member)
@@ -43,7 +46,7 @@ class Group:
             or known.topics != topics
             or (self._shares is not None and known.generation != self.generation)
         ):
-            self._members[member] = known = _Member(now, topics)
+            self._members[member] = known = _Member(now, topics, together)
             self._change()
         known.heard_at, known.generation = now, self.generation
         return self.generation
@@ -70,11 +73,11 @@ class Group:
         names = sorted(self._members)
         self._cluster.loop.chance.shuffle(names)
         self._shares = {name: [] for name in names}
-        wanted = sorted(
-            {place for place in self._cluster.logs for each in self._members.values() if place[0] in each.topics}
-        )
-        for number, place in enumerate(wanted):
-            self._shares[names[number % len(names)]].append(place)
+        topics = {topic for each in self._members.values() for topic in each.topics}
+        [together] = {each.together for each in self._members.values()}
+        wanted = [TopicPartition(*place) for place in self._cluster.logs if place[0] in topics]
+        for number, those in enumerate(sets(wanted, together)):
+            self._shares[names[number % len(names)]] += [tuple(each) for each in those]
         self._cluster.loop.note("group", f"generation={self.generation}", self._shares)
 
     def _look(self) -> None:

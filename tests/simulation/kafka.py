@@ -10,7 +10,7 @@ repeated by nobody, and a broker that comes back having given markers up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -204,10 +204,11 @@ class Cluster(Server):
         """Produce, outside of any transaction."""
         self.logs[place].append(rows, at, None)
 
-    def commit_offset(self, name: str, epoch: int, group: str, source: Place, offset: int) -> None:
+    def commit_offsets(self, name: str, epoch: int, group: str, offsets: Mapping[Place, int]) -> None:
         """TxnOffsetCommit."""
         self.join(name, epoch, [GROUP])
-        self.pending.setdefault(self.ids[name].producer, {})[(group, source)] = offset
+        pending = self.pending.setdefault(self.ids[name].producer, {})
+        pending |= {(group, source): offset for source, offset in offsets.items()}
 
     def end(self, name: str, epoch: int, commit: bool = True) -> int:
         """EndTxn; returns the epoch of the next transaction, also where it is asked once more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -14,7 +14,7 @@ from interlock.kafka.follow import Step
 from interlock.kafka.partition import Taken, TopicPartition
 from interlock.kafka.prepared import Rows
 from interlock.kafka.takeover import Before, Note, take_over
-from interlock.kafka.transaction import Doubtful, Encode, Fenced
+from interlock.kafka.transaction import Doubtful, Encode, Fenced, Offsets
 from interlock.kafka.transaction_state import ENDING, UNSETTLED, Standing
 from tests.simulation.group import Group
 from tests.simulation.kafka import GROUP, Again, Cluster, Place, Refused, Stale
@@ -48,18 +48,18 @@ class SimulatedTransactions:
     """`interlock.kafka.transaction.PartitionTransactions` without the driver."""
 
     def __init__(
-        self, settings: Any, group: str, source: TopicPartition, seconds_max: float, batch_bytes_max: int
+        self, settings: Any, group: str, sources: Sequence[TopicPartition], seconds_max: float, batch_bytes_max: int
     ) -> None:
         self.cluster = cluster()
         self.group = group
-        self.source = source
+        self.sources = tuple(sources)
         self.seconds_max = seconds_max
         self.connection: Connection | None = None
         self.epoch = -1
 
     @property
     def transactional_id(self) -> str:
-        return f"{self.group}.{self.source.topic}.{self.source.partition}"
+        return f"{self.group}.{self.sources[0].topic}.{self.sources[0].partition}"
 
     async def start(self, topics: Sequence[str]) -> None:
         while await self.take_over(topics) is Before.SEAL:
@@ -67,7 +67,7 @@ class SimulatedTransactions:
 
     async def take_over(self, topics: Sequence[str]) -> Before:
         self.connection = Connection(self.cluster)
-        places = [(topic, self.source.partition) for topic in topics]
+        places = [(topic, source.partition) for topic in topics for source in self.sources]
         try:
             async with asyncio.timeout(self.seconds_max):
                 for place in places:
@@ -88,7 +88,7 @@ class SimulatedTransactions:
         return await self.outside(ENDING)
 
     async def noted(self) -> Note | None:
-        found = await self.ask(self.cluster.committed, f"{self.group}-seals", tuple(self.source))
+        found = await self.ask(self.cluster.committed, f"{self.group}-seals", tuple(self.sources[0]))
         if found is None:
             return None
         epoch, (producer_id, held) = found
@@ -96,7 +96,7 @@ class SimulatedTransactions:
 
     async def note(self, note: Note) -> None:
         said = (note.producer_id, note.held)
-        await self.ask(self.cluster.commit_alone, f"{self.group}-seals", tuple(self.source), note.epoch, said)
+        await self.ask(self.cluster.commit_alone, f"{self.group}-seals", tuple(self.sources[0]), note.epoch, said)
 
     async def begin(self) -> tuple[int, int]:
         producer_id, self.epoch = await self.again(
@@ -112,32 +112,30 @@ class SimulatedTransactions:
         self.epoch = await self.ask(self.cluster.end, self.transactional_id, self.epoch, commit)
         await self.settle()
 
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
-        batches = [(each.topic, written(each.records)) for each in encode()]
-        await self.transact(batches, next_offset, timestamp)
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        batches = [((each.topic, each.partition), written(each.records)) for each in encode()]
+        await self.transact(batches, offsets, timestamp)
 
-    async def transact(self, batches: list[tuple[str, list[Any]]], next_offset: int | None, timestamp: int) -> None:
-        """Write a transaction, of records, of an offset, or of both."""
+    async def transact(self, batches: list[tuple[Place, list[Any]]], offsets: Offsets, timestamp: int) -> None:
+        """Write a transaction, of records, of offsets, or of both."""
         name = self.transactional_id
         try:
             async with asyncio.timeout(self.seconds_max):
-                await self.fill(batches, next_offset, timestamp)
+                await self.fill(batches, offsets, timestamp)
                 self.epoch = await self.ask(self.cluster.end, name, self.epoch)
         except Stale as error:
             raise Fenced(f"{name} has another owner") from error
         except (Away, Refused, TimeoutError) as error:
             raise Doubtful(f"a transaction is in doubt: {error}") from error
 
-    async def fill(self, batches: list[tuple[str, list[Any]]], next_offset: int | None, timestamp: int) -> None:
-        name, partition = self.transactional_id, self.source.partition
-        if next_offset is not None:
-            source = tuple(self.source)
-            await self.again(self.cluster.commit_offset, name, self.epoch, self.group, source, next_offset)
+    async def fill(self, batches: list[tuple[Place, list[Any]]], offsets: Offsets, timestamp: int) -> None:
+        name = self.transactional_id
+        if offsets:
+            told = {tuple(source): offset for source, offset in offsets.items()}
+            await self.again(self.cluster.commit_offsets, name, self.epoch, self.group, told)
         waiting = [
-            asyncio.ensure_future(
-                self.again(self.cluster.produce, name, self.epoch, (topic, partition), records, timestamp)
-            )
-            for topic, records in batches
+            asyncio.ensure_future(self.again(self.cluster.produce, name, self.epoch, place, records, timestamp))
+            for place, records in batches
         ]
         try:
             await asyncio.gather(*waiting)
@@ -184,37 +182,41 @@ class SimulatedReader:
 
     committed_only = True
 
-    def __init__(self, settings: Any, source: TopicPartition, fetch_bytes_max: int) -> None:
+    def __init__(self, settings: Any, sources: Sequence[TopicPartition], fetch_bytes_max: int) -> None:
         self.cluster = cluster()
-        self.source: Place = (source.topic, source.partition)
-        self.position = 0
+        self.positions: dict[TopicPartition, int] = dict.fromkeys(sources, 0)
         self.connection = Connection(self.cluster)
 
-    async def start(self, offset: int | None, seconds_max: float) -> None:
+    async def start(self, offsets: Mapping[TopicPartition, int | None], seconds_max: float) -> None:
         try:
             await asyncio.wait_for(self.connection.ask(self.cluster.describe, ""), seconds_max)
         except (Away, TimeoutError) as error:
             raise Transient(f"no reader: {error}") from error
-        self.position = offset or 0
+        self.positions |= {source: offset or 0 for source, offset in offsets.items()}
 
-    async def take(self, seconds: float, rows_max: int) -> Taken | None:
+    async def take(self, seconds: float, rows_max: int) -> list[Taken]:
         deadline = self.cluster.loop.time() + seconds
         while True:
             try:
-                fetched = await self.connection.ask(
-                    self.cluster.fetch, self.source, self.position, rows_max, self.committed_only
-                )
+                taken = [await self.fetch(source, rows_max) for source in self.positions]
             except Away as error:
                 # The driver asks again by itself; only what its time-outs give up comes through.
                 if self.cluster.loop.chance.random() < 0.3:
                     raise Transient(f"cannot read: {error}") from error
                 await asyncio.sleep(max(0.01, deadline - self.cluster.loop.time()))
-                return None
-            records, self.position, end = fetched
-            if records:
-                return Taken(records, self.position, max(0, end - self.position))
-            if not await moved(self.cluster, self.source, deadline - self.cluster.loop.time()):
-                return None
+                return []
+            self.positions |= {each.source: each.next_offset for each in taken}
+            if any(each.records for each in taken):
+                return taken
+            if not await moved(self.cluster, [*self.positions], deadline - self.cluster.loop.time()):
+                return []
+
+    async def fetch(self, source: TopicPartition, rows_max: int) -> Taken:
+        position = self.positions[source]
+        records, behind, end = await self.connection.ask(
+            self.cluster.fetch, tuple(source), position, rows_max, self.committed_only
+        )
+        return Taken(source, records, behind, max(0, end - behind))
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -223,9 +225,10 @@ class SimulatedReader:
 class SimulatedMember:
     """`interlock.kafka.member.Member` without the driver: beats in the background, and joins where told to."""
 
-    def __init__(self, settings: Any, group: str, assigned: Any, revoked: Any) -> None:
+    def __init__(self, settings: Any, group: str, together: int, assigned: Any, revoked: Any) -> None:
         self.cluster = cluster()
         self.name = group
+        self.together = together
         self.session_seconds = settings.kafka_session_seconds
         self.assigned, self.revoked = assigned, revoked
         self.connection = Connection(self.cluster)
@@ -306,10 +309,10 @@ class SimulatedMember:
             await asyncio.sleep(self.session_seconds / 8)
 
     async def _join(self) -> tuple[list[TopicPartition], int]:
-        generation = await self.connection.ask(self.group.join, self.member, self.topics)
+        generation = await self.connection.ask(self.group.join, self.member, self.topics, self.together)
         while (share := await self.connection.ask(self.group.share, self.member, generation)) is None:
             await asyncio.sleep(0.05)
-            generation = await self.connection.ask(self.group.join, self.member, self.topics)
+            generation = await self.connection.ask(self.group.join, self.member, self.topics, self.together)
         return [TopicPartition(*each) for each in share], generation
 
     async def _call(
@@ -333,17 +336,18 @@ async def simulated_follow(settings: Any, topic: str) -> AsyncGenerator[Step, No
             if (deaf_seconds := running().things.get((DEAF, current().name), 0.0) - kafka.loop.time()) > 0:
                 await asyncio.sleep(deaf_seconds)
             yield Step([record.value for record in records], {place: position}, complete=position >= end)
-            await moved(kafka, place, ROUTES_POLL_SECONDS)
+            await moved(kafka, [place], ROUTES_POLL_SECONDS)
     except Away as error:
         raise Transient(f"cannot follow {topic}: {error}") from error
 
 
-async def moved(kafka: Cluster, place: Place, seconds: float) -> bool:
-    """Wait until something happens in a partition, and say whether it did."""
+async def moved(kafka: Cluster, places: Sequence[Place], seconds: float) -> bool:
+    """Wait until something happens in one of the partitions, and say whether it did."""
     if seconds <= 0:
         return False
     sign: asyncio.Future[None] = kafka.loop.create_future()
-    kafka.logs[place].waiting.append(sign)
+    for place in places:
+        kafka.logs[place].waiting.append(sign)
     try:
         await asyncio.wait_for(sign, seconds)
     except TimeoutError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 from interlock.kafka.partition import TopicPartition
 from interlock.kafka.takeover import Note
-from interlock.kafka.transaction import Doubtful, Encode, Fenced
+from interlock.kafka.together import sets
+from interlock.kafka.transaction import Doubtful, Encode, Fenced, Offsets
 from interlock.schemas.events import Route
 from interlock_router.model import Routes, RouteTable, route_table
 from interlock_router.routes import RouteFollower
@@ -22,68 +23,73 @@ Place = AbstractContextManager[Any]
 _RETRIES_MAX = 5
 
 
-def _lists(encode: Encode) -> list[tuple[str, list[Any]]]:
-    return [(each.topic, written(each.records)) for each in encode()]
+def _lists(encode: Encode) -> list[tuple[tuple[str, int], list[Any]]]:
+    return [((each.topic, each.partition), written(each.records)) for each in encode()]
 
 
 class _OffsetFirst(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
-        await self.transact([], next_offset, timestamp)
-        await self.transact(_lists(encode), None, timestamp)
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        await self.transact([], offsets, timestamp)
+        await self.transact(_lists(encode), {}, timestamp)
 
 
 class _ResultsFirst(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
-        await self.transact(_lists(encode), None, timestamp)
-        await self.transact([], next_offset, timestamp)
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        await self.transact(_lists(encode), {}, timestamp)
+        await self.transact([], offsets, timestamp)
 
 
 class _LettersApart(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
-        letters = [each for each in _lists(encode) if each[0].endswith("dead-letters")]
-        rest = [each for each in _lists(encode) if not each[0].endswith("dead-letters")]
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        letters = [each for each in _lists(encode) if each[0][0].endswith("dead-letters")]
+        rest = [each for each in _lists(encode) if not each[0][0].endswith("dead-letters")]
         if letters:
-            await self.transact(letters, None, timestamp)
-        await self.transact(rest, next_offset, timestamp)
+            await self.transact(letters, {}, timestamp)
+        await self.transact(rest, offsets, timestamp)
 
 
 class _Reused(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
         for _ in range(_RETRIES_MAX):
             try:
-                return await super().commit(encode, next_offset, timestamp)
+                return await super().commit(encode, offsets, timestamp)
             except Doubtful:
                 await asyncio.sleep(0.1)
-        return await super().commit(encode, next_offset, timestamp)
+        return await super().commit(encode, offsets, timestamp)
 
 
 class _DoubtIsDone(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
         try:
-            await super().commit(encode, next_offset, timestamp)
+            await super().commit(encode, offsets, timestamp)
         except Doubtful:
             return
 
 
 class _FencedTriesAgain(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
         try:
-            await super().commit(encode, next_offset, timestamp)
+            await super().commit(encode, offsets, timestamp)
         except Fenced:
             await self.start([each.topic for each in encode()])
-            await super().commit(encode, next_offset, timestamp)
+            await super().commit(encode, offsets, timestamp)
 
 
 class _NotAwaited(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
-        task = asyncio.ensure_future(super().commit(encode, next_offset, timestamp))
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        task = asyncio.ensure_future(super().commit(encode, offsets, timestamp))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.sleep(0)
 
 
 class _OneBehind(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
-        await super().commit(encode, next_offset - 1, timestamp)
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        await super().commit(encode, {source: offset - 1 for source, offset in offsets.items()}, timestamp)
+
+
+class _OneOffset(SimulatedTransactions):
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        await super().commit(encode, dict([*offsets.items()][:1]), timestamp)
 
 
 class _NameOfItsOwn(SimulatedTransactions):
@@ -113,34 +119,40 @@ class _Unconfirmed(SimulatedTransactions):
 
 
 class _Believes(SimulatedTransactions):
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
-        running().things[("believed", current().name, tuple(self.source))] = next_offset
-        await super().commit(encode, next_offset, timestamp)
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        for source, offset in offsets.items():
+            running().things[("believed", current().name, source)] = offset
+        await super().commit(encode, offsets, timestamp)
 
 
 class _BelievedMember(SimulatedMember):
     async def committed(self, partition: TopicPartition, seconds_max: float) -> int | None:
         known = await super().committed(partition, seconds_max)
-        found: int | None = running().things.get(("believed", current().name, tuple(partition)), known)
+        found: int | None = running().things.get(("believed", current().name, partition), known)
         return found
 
 
 class _LooksFirst(SimulatedTransactions):
     async def start(self, topics: Sequence[str]) -> None:
-        key = (self.group, tuple(self.source))
-        running().things[("early", current().name, tuple(self.source))] = cluster().offsets.get(key)
+        for source in self.sources:
+            early = cluster().offsets.get((self.group, tuple(source)))
+            running().things[("early", current().name, source)] = early
         await super().start(topics)
 
 
 class _EarlyMember(SimulatedMember):
     async def committed(self, partition: TopicPartition, seconds_max: float) -> int | None:
         await super().committed(partition, seconds_max)
-        found: int | None = running().things[("early", current().name, tuple(partition))]
+        found: int | None = running().things[("early", current().name, partition)]
         return found
 
 
 class _Uncommitted(SimulatedReader):
     committed_only = False
+
+
+def _singly(partitions: Iterable[TopicPartition], size: int) -> list[tuple[TopicPartition, ...]]:
+    return sets(partitions, 1)
 
 
 def _any_epoch(self: Routes, route: Route) -> bool:
@@ -189,6 +201,16 @@ PLANTS = (
     Plant("whoever is fenced fences back and commits", _transactions(_FencedTriesAgain), {"DUPLICATE"}),
     Plant("a commit is not awaited", _transactions(_NotAwaited), {"LOST", "DUPLICATE", "STRETCH"}),
     Plant("the offset committed is one behind", _transactions(_OneBehind), {"DUPLICATE", "LOST", "OFFSET"}),
+    Plant(
+        "of a lane's partitions only the first has its offset committed",
+        _transactions(_OneOffset),
+        {"DUPLICATE", "OFFSET", "LOST", "STRETCH"},
+    ),
+    Plant(
+        "the partitions of a lane are handed out singly",
+        lambda: patch("tests.simulation.group.sets", _singly),
+        {"DUPLICATE", "LOST"},
+    ),
     Plant("each producer has a name of its own", _transactions(_NameOfItsOwn), {"DUPLICATE", "LOST"}),
     Plant("the transaction before is not sealed", _transactions(_Unsealed), {"DUPLICATE", "LOST"}),
     Plant("a seal that was cut off is forgotten", _transactions(_Unnoted), {"DUPLICATE", "LOST", "STRETCH", "OFFSET"}),

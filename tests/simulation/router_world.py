@@ -50,7 +50,9 @@ REQUEST_SCHEMA_ID, RESULT_SCHEMA_ID = 1001, 1002
 SIGNATURE = Signature(inputs=(Input("f0", "double"),), outputs=(Output("score", "double", 0.0, 1e9),))
 REQUEST_SCHEMA = request_schema(ENDPOINT, SIGNATURE)
 RESULT_SCHEMA = result_schema(ENDPOINT, SIGNATURE)
-PARTITIONS = 2
+PARTITIONS = 3
+TOGETHER = (1, 2)
+"""How many of them one lane may have."""
 KEYS = 5
 ANSWERED_SECONDS_MAX = 240.0
 
@@ -130,6 +132,7 @@ class World:
     loop: VirtualLoop
     cluster: Cluster
     versions: Versions
+    settings: Settings
     routers: list[Router] = field(default_factory=list)
     routes: dict[int, Route] = field(default_factory=dict)
     asked: dict[tuple[str, int, int], int] = field(default_factory=dict)  # coordinates of sound requests: number
@@ -142,7 +145,8 @@ class World:
         topics = {each.name: each.partitions for each in endpoint_topics(ENDPOINT, PARTITIONS)} | {ROUTES: 1}
         cluster = Cluster(loop, topics)
         loop.things |= {CLUSTER: cluster, GROUPS: Group(cluster, settings().kafka_session_seconds)}
-        return cls(loop, cluster, Versions(loop))
+        together = loop.chance.choice(TOGETHER)
+        return cls(loop, cluster, Versions(loop), settings().model_copy(update={"lane_partitions": together}))
 
     def publish(self, what: Route) -> None:
         """Append a route, as the deployer's relay does."""
@@ -179,13 +183,13 @@ class Router:
         self.stopping.set()
 
     async def _run(self) -> None:
-        loop, self.stopping = self.world.loop, asyncio.Event()
+        loop, settings, self.stopping = self.world.loop, self.world.settings, asyncio.Event()
         clock, live_routes = SimulatedClock(loop, loop.chance.uniform(-2, 2)), Routes()
-        follower = RouteFollower(settings(), live_routes, self.stopping)
-        scorer = Scorer(settings(), self.world.versions, clock)
-        live = Live(settings(), NoCache(), clock, self.stopping)
+        follower = RouteFollower(settings, live_routes, self.stopping)
+        scorer = Scorer(settings, self.world.versions, clock)
+        live = Live(settings, NoCache(), clock, self.stopping)
         schemas: Any = Schemas()
-        lanes = Lanes(settings(), clock, follower, live_routes, scorer, schemas, live, self.stopping)
+        lanes = Lanes(settings, clock, follower, live_routes, scorer, schemas, live, self.stopping)
         following = asyncio.create_task(self._loop(follower.run))
         try:
             await self._loop(lanes.run)

@@ -1,10 +1,11 @@
-"""A batch of requests as it came from one partition: read into columns, every request either good or rejected."""
+"""A batch of requests as a lane took it: read into columns, every request either good or rejected."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from operator import attrgetter
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from interlock.codec.framing import HEADER_BYTES, unframe
 from interlock.codec.plan import Plan
 from interlock.codec.ragged import Ragged
 from interlock.errors import Poison, Reason
+from interlock.kafka.partition import Taken, TopicPartition
 from interlock.signature import Matrix, Signature
 from interlock_router.features import Joined, Used, nothing_known
 from interlock_router.model import Rows
@@ -55,12 +57,21 @@ class Group:
     columns: Columns
 
 
+@dataclass(frozen=True)
+class Share:
+    """The rows of a batch, from `begin` to before `end`, that came from one partition."""
+
+    source: TopicPartition
+    begin: int
+    end: int
+
+
 @dataclass
 class Batch:
-    """Requests of one partition in the order of their offsets; all arrays have one entry per request."""
+    """Requests, partition by partition, in the order of their offsets; all arrays have one entry per request."""
 
     records: Sequence[Request]
-    next_offset: int
+    shares: Sequence[Share]
     request_ids: list[bytes] | Ragged
     requested_at: npt.NDArray[np.int64]
     schema_ids: npt.NDArray[np.int64]
@@ -68,9 +79,27 @@ class Batch:
     rejections: dict[int, Rejection] = field(default_factory=dict)
     joined: Joined | None = None  # what was looked up; None where no version asked for it
 
+    def part(self, share: Share) -> Batch:
+        """Return the requests of one partition as a batch of their own, to be told of: it has no features."""
+        if len(self.shares) == 1:
+            return self
+        begin, end = share.begin, share.end
+        ids = self.request_ids
+        part = Batch(
+            self.records[begin:end],
+            [Share(share.source, 0, end - begin)],
+            ids.some(slice(begin, end)) if isinstance(ids, Ragged) else ids[begin:end],
+            self.requested_at[begin:end],
+            self.schema_ids[begin:end],
+            rejections={row - begin: each for row, each in self.rejections.items() if begin <= row < end},
+            joined=None if self.joined is None else replace(self.joined, places=self.joined.places[begin:end]),
+        )
+        part.__dict__["contents"] = None if self.contents is None else self.contents.some(slice(begin, end))
+        return part
+
     @cached_property
     def offsets(self) -> npt.NDArray[np.int64]:
-        """The requests' offsets."""
+        """The offsets of requests that are of one partition."""
         records, count = self.records, len(self.records)
         if count and records[-1].offset - records[0].offset == count - 1:  # they rise, so none is left out between
             return np.arange(records[0].offset, records[0].offset + count)
@@ -169,12 +198,14 @@ class Batch:
         return None if np.isnan(found).any() else found
 
 
-async def read(records: Sequence[Request], next_offset: int, plans: Plans, request_bytes_max: int) -> Batch:
+async def read(taken: Sequence[Taken], plans: Plans, request_bytes_max: int) -> Batch:
     """Read a batch; what is wrong with a request is its rejection. Raises Transient while a schema cannot be had."""
-    count = len(records)
+    records = taken[0].records if len(taken) == 1 else [record for each in taken for record in each.records]
+    ends = list(accumulate(len(each.records) for each in taken))
+    count = ends[-1]
     batch = Batch(
         records,
-        next_offset,
+        [Share(each.source, end - len(each.records), end) for each, end in zip(taken, ends, strict=True)],
         request_ids=[b""] * count,
         requested_at=np.zeros(count, dtype=np.int64),
         schema_ids=np.zeros(count, dtype=np.int64),

@@ -1,10 +1,10 @@
-"""One input partition, exactly once: take a batch, score it, commit answers and offset together, go on."""
+"""Some input partitions, exactly once: take a batch, score it, commit answers and offsets together, go on."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,11 +15,11 @@ from interlock import metrics
 from interlock.backoff import Backoff, pause
 from interlock.clock import Clock, milliseconds, whole_milliseconds
 from interlock.errors import Transient
-from interlock.kafka.partition import PartitionReader, TopicPartition
+from interlock.kafka.partition import PartitionReader, Taken, TopicPartition, named
 from interlock.kafka.prepared import Rows
 from interlock.kafka.replay import REPLAY_OF
 from interlock.kafka.sends import PartitionSends
-from interlock.kafka.transaction import Fenced, Outgoing, PartitionTransactions
+from interlock.kafka.transaction import Fenced, Offsets, Outgoing, PartitionTransactions
 from interlock.schemas import endpoint_topic
 from interlock.schemas.topics import (
     ENDPOINT_BATCHES,
@@ -67,15 +67,26 @@ class Parts:
     """Returns once `routes` are at least as new as those of whoever answered until now; raises Transient."""
     committed: Callable[[TopicPartition], Awaitable[int | None]]
     """Reads the group's committed offset: the witness of what the last transaction did."""
-    commit: Callable[[TopicPartition, int], Awaitable[None]]
-    """Moves the group's committed offset; a lane that answers at least once does so itself."""
+    commit: Callable[[Offsets], Awaitable[None]]
+    """Moves the group's committed offsets; a lane that answers at least once does so itself."""
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """One partition's part of a batch, of which results and all else are written."""
+
+    stretch: Stretch
+    batch: Batch
+    scored: Scored
 
 
 @dataclass(frozen=True)
 class _Work:
     """A scored batch on its way to its transaction."""
 
-    stretch: Stretch
+    taken_at: datetime
+    stretches: Sequence[Stretch]
+    """Of each partition that it has requests of, in the order of its shares."""
     batch: Batch
     scored: Scored
     scored_at: datetime
@@ -83,12 +94,26 @@ class _Work:
     behind: bool
     """It was taken from a backlog."""
 
+    @property
+    def offsets(self) -> dict[TopicPartition, int]:
+        """The next offset of each partition."""
+        return {each.source: each.next_offset for each in self.stretches}
+
+    @property
+    def portions(self) -> Iterator[_Portion]:
+        """The batch, partition by partition."""
+        for share, stretch in zip(self.batch.shares, self.stretches, strict=True):
+            yield _Portion(stretch, self.batch.part(share), self.scored.part(share))
+
 
 class Lane:
-    """The loop of one partition. It lives through any number of producers; after any doubt it begins a new life."""
+    """The loop of some neighbouring partitions, which are answered in common transactions.
 
-    def __init__(self, source: TopicPartition, endpoint: str, parts: Parts) -> None:
-        self.source = source
+    It lives through any number of producers; after any doubt it begins a new life.
+    """
+
+    def __init__(self, sources: Sequence[TopicPartition], endpoint: str, parts: Parts) -> None:
+        self.sources = tuple(sources)
         self._endpoint = endpoint
         self._parts = parts
         self._settings = parts.settings
@@ -96,17 +121,17 @@ class Lane:
         self._dead_letters = endpoint_topic(ENDPOINT_DEAD_LETTERS, endpoint)
         self._observations = endpoint_topic(ENDPOINT_OBSERVATIONS, endpoint)
         self._batches = endpoint_topic(ENDPOINT_BATCHES, endpoint)
-        self._traces = LaneTraces(endpoint, source, parts.settings.group, parts.settings.trace_links_max)
+        self._traces = LaneTraces(endpoint, parts.settings.group, parts.settings.trace_links_max)
         self._pace = Pace(
             parts.settings.batch_rows_max,
             parts.settings.batch_seconds_aim,
             parts.settings.batch_interval_seconds,
             parts.settings.batch_interval_seconds_max,
         )
-        self._copies = Copies(parts.settings, parts.scorer, parts.clock, source, endpoint)
+        self._copies = Copies(parts.settings, parts.scorer, parts.clock, self.sources, endpoint)
         self._behind = False
         self._stopping = asyncio.Event()
-        self._log = log.bind(topic=source.topic, partition=source.partition)
+        self._log = log.bind(lane=named(self.sources))
 
     def stop(self) -> None:
         """Take no more; what is taken is still answered."""
@@ -120,7 +145,7 @@ class Lane:
             try:
                 await self._life()
             except Fenced as fenced:
-                # Either the partition is taken away within a session, or whoever took it over is gone by then.
+                # Either the partitions are taken away within a session, or whoever took it over is gone by then.
                 self._log.warning("lane.fenced", detail=fenced.detail)
                 metrics.LANE_RESTARTS.labels(self._endpoint, "fenced").inc()
                 await self._rest(self._settings.kafka_session_seconds)
@@ -132,37 +157,39 @@ class Lane:
                 await self._rest(backoff.next_seconds())
 
     async def _life(self) -> None:
-        """One producer's life: fence, catch up with the routes, read the witness, work until something is in doubt.
+        """One producer's life: fence, catch up with the routes, read the witnesses, work until something is in doubt.
 
         Whoever the group has given up, and wakes, must not fence the one that took over. Whoever took over must not
         answer by an older route than the one that was fenced did.
         """
         await self._parts.known()
         transactions = self._transactions()
-        reader = PartitionReader(self._settings, self.source, self._settings.fetch_bytes_max)
+        reader = PartitionReader(self._settings, self.sources, self._settings.fetch_bytes_max)
         try:
             await transactions.start((self._results, self._dead_letters, self._observations, self._batches))
             await self._parts.newest_routes()
-            offset = await self._parts.committed(self.source)
-            await reader.start(offset, self._settings.transaction_seconds_max)
-            self._log.info("lane.started", offset=offset)
-            await self._work(transactions, reader, offset)
+            offsets = {source: await self._parts.committed(source) for source in self.sources}
+            await reader.start(offsets, self._settings.transaction_seconds_max)
+            self._log.info("lane.started", offsets=list(offsets.values()))
+            await self._work(transactions, reader, offsets)
         finally:
             await transactions.discard(CLOSE_SECONDS_MAX)
             await reader.close()
 
     def _transactions(self) -> Transactions:
-        """Return what commits answers and offset: both or neither, or, where that is asked for, one after the other."""
+        """Return what commits answers and offsets: all or none, or, where that is asked for, one after the other."""
         settings, seconds_max = self._settings, self._settings.transaction_seconds_max
         if settings.guarantee == "at_least_once":
             return PartitionSends(
-                settings, self.source, seconds_max, settings.result_batch_bytes_max, self._parts.commit
+                settings, self.sources, seconds_max, settings.result_batch_bytes_max, self._parts.commit
             )
         return PartitionTransactions(
-            settings, settings.group, self.source, seconds_max, settings.result_batch_bytes_max
+            settings, settings.group, self.sources, seconds_max, settings.result_batch_bytes_max
         )
 
-    async def _work(self, transactions: Transactions, reader: PartitionReader, offset: int | None) -> None:
+    async def _work(
+        self, transactions: Transactions, reader: PartitionReader, offsets: dict[TopicPartition, int | None]
+    ) -> None:
         """Take and score in one task, commit in another; the slots bound how far the first may run ahead.
 
         A third copies to shadows what is committed, for as long as there is something to commit.
@@ -171,7 +198,7 @@ class Lane:
         scored: asyncio.Queue[_Work | None] = asyncio.Queue(self._settings.batches_in_flight_max + 1)
         idle = asyncio.Event()
         idle.set()
-        taking = asyncio.create_task(self._take_all(reader, offset, slots, idle, scored))
+        taking = asyncio.create_task(self._take_all(reader, offsets, slots, idle, scored))
         committing = asyncio.create_task(self._commit_all(transactions, slots, idle, scored))
         copying = asyncio.create_task(self._copies.run())
         committing.add_done_callback(lambda _: copying.cancel())
@@ -189,7 +216,7 @@ class Lane:
     async def _take_all(
         self,
         reader: PartitionReader,
-        behind_last: int | None,
+        behind_last: dict[TopicPartition, int | None],
         slots: asyncio.Semaphore,
         idle: asyncio.Event,
         scored: asyncio.Queue[_Work | None],
@@ -208,21 +235,21 @@ class Lane:
                 await self._turn(taken_at)
             versions = len(self._parts.routes.of(self._endpoint).arms)
             taken = await reader.take(self._settings.poll_seconds, self._pace.rows(versions))
-            if taken is None:
+            if not taken:
                 slots.release()
                 continue
             taken_at, taken_moment = self._parts.clock.monotonic(), self._parts.clock.now()
-            self._behind = taken.lag > len(taken.records)
-            self._note_lag(taken.lag)
-            for index, piece in enumerate(pieces := list(_pieces(taken.records, self._settings.batch_bytes_max))):
+            self._behind = sum(each.lag for each in taken) > sum(len(each.records) for each in taken)
+            self._note_lags(taken)
+            for index, piece in enumerate(_pieces(taken, self._settings.batch_bytes_max)):
                 if index:
                     await slots.acquire()
-                next_offset = taken.next_offset if index == len(pieces) - 1 else piece[-1].offset + 1
-                from_offset = begin(behind_last, piece[0].offset)
+                stretches = [_stretch(each, behind_last[each.source], taken_moment) for each in piece]
                 began = self._parts.clock.monotonic()
-                work = await self._score(piece, Stretch(self.source, from_offset, next_offset, taken_moment))
-                self._pace.scored(len(piece), self._parts.clock.monotonic() - began)
-                behind_last = next_offset
+                work = await self._score(piece, stretches)
+                rows = sum(len(each.records) for each in piece)
+                self._pace.scored(rows, self._parts.clock.monotonic() - began)
+                behind_last.update((each.source, each.next_offset) for each in piece)
                 if work is None:
                     break  # stopped while a server was away: this batch was never begun
                 idle.clear()
@@ -233,13 +260,14 @@ class Lane:
         """Wait until it is time to take again, `taken_at` being when the lane took last."""
         clock, interval_seconds = self._parts.clock, self._pace.interval_seconds
         await self._rest(taken_at + interval_seconds - clock.monotonic())
-        await self._rest(self._parts.turns.next_seconds(self.source, clock.monotonic(), interval_seconds))
+        await self._rest(self._parts.turns.next_seconds(self.sources, clock.monotonic(), interval_seconds))
 
-    async def _score(self, records: Sequence[Any], stretch: Stretch) -> _Work | None:
+    async def _score(self, taken: Sequence[Taken], stretches: Sequence[Stretch]) -> _Work | None:
         """Read and score a batch by the route as it stands; None when stopped while waiting for a server."""
-        trace = self._traces.begin(records, stretch.taken_at)
+        taken_at = stretches[0].taken_at
+        trace = self._traces.begin(taken, taken_at)
         with trace.stage("read"):
-            batch = await self._read(records, stretch.next_offset)
+            batch = await self._read(taken)
         while batch is not None:
             table = self._parts.routes.of(self._endpoint)
             try:
@@ -249,15 +277,16 @@ class Lane:
                 if self._stopping.is_set():
                     return None
                 continue
-            return _Work(stretch, batch, scored, whole_milliseconds(self._parts.clock.now()), trace, self._behind)
+            scored_at = whole_milliseconds(self._parts.clock.now())
+            return _Work(taken_at, stretches, batch, scored, scored_at, trace, self._behind)
         return None
 
-    async def _read(self, records: Sequence[Any], next_offset: int) -> Batch | None:
+    async def _read(self, taken: Sequence[Taken]) -> Batch | None:
         """Read a batch, waiting as long as the schema registry is away."""
         backoff = Backoff(self._settings.lane_retry_seconds_max, self._settings.lane_retry_seconds)
         while not self._stopping.is_set():
             try:
-                return await read(records, next_offset, self._parts.schemas.plan, self._settings.request_bytes_max)
+                return await read(taken, self._parts.schemas.plan, self._settings.request_bytes_max)
             except Transient as away:
                 self._log.warning("lane.waits", detail=away.detail)
                 await self._rest(backoff.next_seconds())
@@ -271,14 +300,12 @@ class Lane:
         scored: asyncio.Queue[_Work | None],
     ) -> None:
         while (work := await self._next(transactions, scored)) is not None:
-            with work.trace.committing(work.batch.next_offset, work.scored):
-                await transactions.commit(
-                    partial(self._outgoing, work), work.batch.next_offset, milliseconds(work.scored_at)
-                )
+            with work.trace.committing(work.scored):
+                await transactions.commit(partial(self._encoded, work), work.offsets, milliseconds(work.scored_at))
             slots.release()
             if scored.empty():
                 idle.set()
-                self._pace.answered((self._parts.clock.now() - work.stretch.taken_at).total_seconds())
+                self._pace.answered((self._parts.clock.now() - work.taken_at).total_seconds())
             self._note(work)
             self._copies.offer(work.batch, work.scored.table, spare=not (work.behind or self._behind))
 
@@ -290,23 +317,28 @@ class Lane:
             await transactions.confirm()
         return await scored.get()
 
-    def _outgoing(self, work: _Work) -> list[Outgoing]:
-        """Encode the results of a batch, what is told of it to those who watch, and its dead letters if it has any."""
-        stretch, batch, scored, at = work.stretch, work.batch, work.scored, work.scored_at
-        encoder = ResultEncoder(scored.table, self.source.topic, self.source.partition, work.scored_at)
+    def _encoded(self, work: _Work) -> list[Outgoing]:
+        """Encode a batch, partition by partition."""
+        at, trace = work.scored_at, work.trace.traceparent
+        return [each for portion in work.portions for each in self._outgoing(portion, at, trace)]
+
+    def _outgoing(self, portion: _Portion, at: datetime, trace: str | None) -> list[Outgoing]:
+        """Encode its results, what is told of it to those who watch, and its dead letters if it has any."""
+        stretch, batch, scored = portion.stretch, portion.batch, portion.scored
+        topic, partition = stretch.source
+        encoder = ResultEncoder(scored.table, topic, partition, at)
         values = encoder.encode(batch, scored.answers, scored.rejected)
         headers = {row: _traces(record) for row, record in enumerate(batch.records) if record.headers}
-        columns_bytes_max, trace = self._settings.observation_columns_bytes_max, work.trace.traceparent
+        columns_bytes_max = self._settings.observation_columns_bytes_max
+        seen = observations(stretch, batch, scored, at, columns_bytes_max, trace)
         outgoing = [
-            Outgoing(self._results, Rows(batch.record_keys, values, headers)),
-            Outgoing(self._observations, observations(stretch, batch, scored, at, columns_bytes_max, trace)),
-            Outgoing(self._batches, batches_answered(stretch, batch, scored, values, at, trace)),
+            Outgoing(self._results, partition, Rows(batch.record_keys, values, headers)),
+            Outgoing(self._observations, partition, seen),
+            Outgoing(self._batches, partition, batches_answered(stretch, batch, scored, values, at, trace)),
         ]
         if scored.rejected:
-            letters = dead_letters(
-                batch, scored.table, self.source.topic, self.source.partition, scored.rejected, work.scored_at
-            )
-            outgoing.append(Outgoing(self._dead_letters, letters))
+            letters = dead_letters(batch, scored.table, topic, partition, scored.rejected, at)
+            outgoing.append(Outgoing(self._dead_letters, partition, letters))
         return outgoing
 
     def _note(self, work: _Work) -> None:
@@ -323,9 +355,10 @@ class Lane:
         taken = milliseconds(self._parts.clock.now()) - work.batch.timestamps
         self._parts.live.note(self._endpoint, versions, len(work.scored.rejected), taken)
 
-    def _note_lag(self, lag: int) -> None:
-        metrics.LANE_LAG.labels(self._endpoint, str(self.source.partition)).set(lag)
-        self._parts.live.note_lag(self._endpoint, self.source.partition, lag)
+    def _note_lags(self, taken: Sequence[Taken]) -> None:
+        for each in taken:
+            metrics.LANE_LAG.labels(self._endpoint, str(each.source.partition)).set(each.lag)
+            self._parts.live.note_lag(self._endpoint, each.source.partition, each.lag)
 
     def _has_moved(self, table: Any) -> bool:
         return self._stopping.is_set() or self._parts.routes.of(self._endpoint) is not table
@@ -336,16 +369,29 @@ class Lane:
             await pause(self._stopping, seconds)
 
 
-def _pieces(records: Sequence[Any], bytes_max: int) -> Iterator[Sequence[Any]]:
-    """Cut what one poll brought into stretches of at most `bytes_max`; a larger record is a stretch by itself."""
-    start, size = 0, 0
-    for index, record in enumerate(records):
-        length = len(record.value) if record.value is not None else 0
-        if size + length > bytes_max and index > start:
-            yield records[start:index]
-            start, size = index, 0
-        size += length
-    yield records[start:]
+def _pieces(taken: Sequence[Taken], bytes_max: int) -> Iterator[Sequence[Taken]]:
+    """Cut what one poll brought into pieces of at most `bytes_max`; a larger record is a piece by itself."""
+    piece: list[Taken] = []
+    size = 0
+    for each in taken:
+        records, start = each.records, 0
+        for index, record in enumerate(records):
+            length = len(record.value) if record.value is not None else 0
+            if size + length > bytes_max and (piece or index > start):
+                if index > start:
+                    behind = records[index - 1].offset + 1
+                    piece.append(replace(each, records=records[start:index], next_offset=behind))
+                yield piece
+                piece, start, size = [], index, 0
+            size += length
+        if records:
+            piece.append(replace(each, records=records[start:]))
+    yield piece
+
+
+def _stretch(taken: Taken, behind_last: int | None, taken_at: datetime) -> Stretch:
+    """Return where records lie: from behind those before them."""
+    return Stretch(taken.source, begin(behind_last, taken.records[0].offset), taken.next_offset, taken_at)
 
 
 def _traces(record: Any) -> list[tuple[str, bytes]]:

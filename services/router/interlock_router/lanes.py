@@ -1,4 +1,4 @@
-"""The lanes of this process: one per partition that the group assigns, begun and ended as assignments change."""
+"""The lanes of this process: one for each set of partitions that the group assigns, begun and ended as it does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import structlog
 from interlock.clock import Clock
 from interlock.errors import Transient
 from interlock.kafka.member import Member
-from interlock.kafka.partition import TopicPartition
+from interlock.kafka.partition import TopicPartition, named
+from interlock.kafka.together import sets
+from interlock.kafka.transaction import Offsets
 from interlock.schemas import endpoint_topic
 from interlock.schemas.topics import ENDPOINT_REQUESTS
 from interlock_router.lane import Lane, Parts
@@ -60,7 +62,7 @@ class Lanes:
             self._commit,
         )
         self._member: Member | None = None
-        self._lanes: dict[TopicPartition, tuple[Lane, asyncio.Task[None]]] = {}
+        self._lanes: dict[TopicPartition, tuple[Lane, asyncio.Task[None]]] = {}  # by the first partition of each
 
     async def run(self) -> None:
         """Be a member until told to stop, then let every lane finish its batch.
@@ -72,7 +74,8 @@ class Lanes:
             if self._stopping.is_set():
                 return
             await asyncio.sleep(IDLE_SECONDS)
-        member = Member(self._settings, self._settings.group, self._begin, self._revoke)
+        settings = self._settings
+        member = Member(settings, settings.group, settings.lane_partitions, self._begin, self._revoke)
         await member.start()
         self._member = member
         try:
@@ -104,15 +107,12 @@ class Lanes:
         await self._end(revoked, self._settings.revoke_seconds_max)
 
     async def _begin(self, assigned: list[TopicPartition]) -> None:
-        """Begin a lane for each partition; one that is still there from an assignment before is ended first."""
+        """Begin a lane for each set; one that is still there from an assignment before is ended first."""
         await self._end(assigned, self._settings.revoke_seconds_max)
-        for partition in assigned:
-            lane = Lane(partition, self._endpoint(partition), self._parts)
-            self._lanes[partition] = (
-                lane,
-                asyncio.create_task(lane.run(), name=f"lane {partition.topic}/{partition.partition}"),
-            )
-        log.info("lanes.assigned", partitions=[f"{each.topic}/{each.partition}" for each in sorted(assigned)])
+        for sources in (lanes := sets(assigned, self._settings.lane_partitions)):
+            lane = Lane(sources, self._endpoint(sources[0]), self._parts)
+            self._lanes[sources[0]] = lane, asyncio.create_task(lane.run(), name=f"lane {named(sources)}")
+        log.info("lanes.assigned", lanes=[named(sources) for sources in lanes])
 
     def _joined(self) -> Member:
         if self._member is None:
@@ -130,8 +130,8 @@ class Lanes:
     async def _committed(self, partition: TopicPartition) -> int | None:
         return await self._joined().committed(partition, self._settings.transaction_seconds_max)
 
-    async def _commit(self, partition: TopicPartition, offset: int) -> None:
-        await self._joined().commit(partition, offset, self._settings.transaction_seconds_max)
+    async def _commit(self, offsets: Offsets) -> None:
+        await self._joined().commit(offsets, self._settings.transaction_seconds_max)
 
     def _raise_bugs(self) -> None:
         """Raise what a lane raised that ended although nobody stopped it: it was not written for what it met.
@@ -157,9 +157,10 @@ class Lanes:
             log.warning("lanes.cut", lanes=[task.get_name() for task in late], after_seconds=seconds_max)
             await asyncio.wait(late, timeout=CLOSE_SECONDS_MAX)
         for lane, task in ending:
-            self._live.drop_lag(self._endpoint(lane.source), lane.source.partition)
+            for source in lane.sources:
+                self._live.drop_lag(self._endpoint(source), source.partition)
             if task.done() and not task.cancelled() and task.exception() is not None:
-                self._lanes[lane.source] = (lane, task)  # the member's own loop raises it
+                self._lanes[lane.sources[0]] = (lane, task)  # the member's own loop raises it
 
     @staticmethod
     def _endpoint(partition: TopicPartition) -> str:

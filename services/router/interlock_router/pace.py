@@ -14,12 +14,6 @@ GROWTH = 4
 VERSIONS_MAX = 4
 """For so many versions at most a lane takes more: ten that share what one would be given are asked for a tenth each."""
 
-REST = 1.5
-"""A lane takes again after so many times as long as a batch takes it to answer.
-
-Without a rest batches are small and many, and what each of them costs fills the machine; with a long one requests wait.
-"""
-
 SMOOTHING = 0.2
 """The weight of the last batch in what is thought of the next."""
 
@@ -29,7 +23,8 @@ class Pace:
 
     Large batches share what a call and a transaction cost among more requests; but a call has a time limit, and a
     version of which each row takes a millisecond must not be given sixteen thousand. `rows_max` is for one version;
-    the interval between two batches lies within `interval_seconds` and `interval_seconds_max`.
+    the interval between two batches is as long as they take to be answered, within `interval_seconds` and
+    `interval_seconds_max`: shorter, batches are small and many, and what each of them costs fills the machine.
     """
 
     def __init__(
@@ -56,7 +51,7 @@ class Pace:
     @property
     def interval_seconds(self) -> float:
         """How long after its last batch the lane takes the next."""
-        return max(self._interval_seconds, min(REST * self._answered_seconds, self._interval_seconds_max))
+        return max(self._interval_seconds, min(self._answered_seconds, self._interval_seconds_max))
 
     def answered(self, seconds: float) -> None:
         """Learn how long a batch took, from when it was taken to its commit."""

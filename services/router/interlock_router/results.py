@@ -27,7 +27,7 @@ _VALUE = b"\x02"  # the second branch of a union whose first is null
 
 @dataclass(frozen=True)
 class Answer:
-    """One arm's answers, row by row for `rows` of the batch.
+    """One arm's answers, row by row for `rows` of the batch, which rise.
 
     Outputs are float64 (rows, the arm's outputs), features (rows, the arm's inputs) as the version was given them.
     """
@@ -36,6 +36,12 @@ class Answer:
     rows: Rows
     outputs: Matrix
     features: Matrix
+
+    def part(self, begin: int, end: int) -> Answer:
+        """Return the answers to the batch's rows from `begin` to before `end`, whose first is row 0 then."""
+        first, behind = np.searchsorted(self.rows, (begin, end)).tolist()
+        mine = slice(first, behind)
+        return Answer(self.arm, self.rows[mine] - begin, self.outputs[mine], self.features[mine])
 
 
 @dataclass(frozen=True)

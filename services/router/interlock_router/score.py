@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,7 @@ from interlock.errors import InterlockError, Reason, Transient
 from interlock.serving.failures import ModelDied, ModelRaised, ModelTimedOut
 from interlock.serving.runtime import bad_rows
 from interlock.signature import Matrix
-from interlock_router.batch import Batch, Rejection
+from interlock_router.batch import Batch, Rejection, Share
 from interlock_router.errors import RouteMoved, WrongVersion
 from interlock_router.features_store import Lookup
 from interlock_router.model import Arm, RouteTable, Rows, parts_of
@@ -44,6 +44,13 @@ class Scored:
     table: RouteTable
     answers: list[Answer] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+
+    def part(self, share: Share) -> Scored:
+        """Return what became of one partition's share of the batch."""
+        begin, end = share.begin, share.end
+        parts = (answer.part(begin, end) for answer in self.answers)
+        rejected = [replace(each, row=each.row - begin) for each in self.rejected if begin <= each.row < end]
+        return Scored(self.table, [each for each in parts if each.rows.size], rejected)
 
 
 class WrongShape(InterlockError):

@@ -20,6 +20,13 @@ class Settings(PlatformSettings):
         description="`at_least_once` answers without transactions: sooner, but twice what a crash or a take-over "
         "interrupts. Audit and monitor then see batches overlap.",
     )
+    lane_partitions: int = Field(
+        2,
+        gt=0,
+        description="How many neighbouring partitions of an endpoint make one lane: they are answered in common "
+        "transactions, by one router. More make fewer and larger transactions, fewer spread over more routers. The "
+        "same for all routers of a group; to be changed while none runs.",
+    )
     batch_rows_max: int = Field(
         16_384,
         gt=0,

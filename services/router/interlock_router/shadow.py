@@ -8,6 +8,7 @@ shed: overload takes from the shadows first, and from those who answer nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
@@ -21,7 +22,7 @@ from interlock.kafka.sends import Sends
 from interlock.kafka.transaction import Outgoing
 from interlock.schemas import endpoint_topic
 from interlock.schemas.topics import ENDPOINT_SHADOW
-from interlock_router.batch import Batch
+from interlock_router.batch import Batch, Share
 from interlock_router.model import Arm, RouteTable
 from interlock_router.results import Answer, ResultEncoder
 from interlock_router.score import Scorer
@@ -33,11 +34,13 @@ log = structlog.get_logger("interlock.router")
 class Copies:
     """The copies of one lane's batches, one at work at a time."""
 
-    def __init__(self, settings: Settings, scorer: Scorer, clock: Clock, source: TopicPartition, endpoint: str) -> None:
+    def __init__(
+        self, settings: Settings, scorer: Scorer, clock: Clock, sources: Sequence[TopicPartition], endpoint: str
+    ) -> None:
         self._settings = settings
         self._scorer = scorer
         self._clock = clock
-        self._source = source
+        self._sources = sources
         self._endpoint = endpoint
         self._topic = endpoint_topic(ENDPOINT_SHADOW, endpoint)
         self._at_work: tuple[Batch, RouteTable] | None = None
@@ -89,23 +92,25 @@ class Copies:
     async def _write(self, batch: Batch, table: RouteTable, answer: Answer) -> None:
         """Write what a shadow answered, in the form of results."""
         at = whole_milliseconds(self._clock.now())
-        outgoing = Outgoing(self._topic, self._rows(batch, table, answer, at))
+        parts = [(share, answer.part(share.begin, share.end)) for share in batch.shares]
+        outgoing = [self._outgoing(batch, share, table, part, at) for share, part in parts if part.rows.size]
         try:
             if self._sends is None:
                 settings = self._settings
                 self._sends = Sends(settings, settings.transaction_seconds_max, settings.result_batch_bytes_max)
-                await self._sends.start([self._topic], self._source.partition)
-            await self._sends.send([outgoing], self._source.partition, milliseconds(at))
+                await self._sends.start([self._topic], self._sources)
+            await self._sends.send(outgoing, milliseconds(at))
         except InterlockError:
             await self._disconnect()
             raise
 
-    def _rows(self, batch: Batch, table: RouteTable, answer: Answer, at: datetime) -> Rows:
-        encoder = ResultEncoder(table, self._source.topic, self._source.partition, at)
-        values, rows = encoder.encode(batch, [answer], []), answer.rows
+    def _outgoing(self, whole: Batch, share: Share, table: RouteTable, answer: Answer, at: datetime) -> Outgoing:
+        batch, rows = whole.part(share), answer.rows
+        values = ResultEncoder(table, share.source.topic, share.source.partition, at).encode(batch, [answer], [])
         if len(values) != rows.size:  # of several schemas: one for each request, empty where none is answered
             values = values.some(rows)
-        return Rows([batch.record_keys[row] for row in rows.tolist()], values, {})
+        keys = [batch.record_keys[row] for row in rows.tolist()]
+        return Outgoing(self._topic, share.source.partition, Rows(keys, values, {}))
 
     def _count(self, arm: Arm, outcome: str, rows: int) -> None:
         if rows:

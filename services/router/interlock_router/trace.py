@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from interlock import metrics, semconv, telemetry
 from interlock.clock import milliseconds
-from interlock.kafka.partition import TopicPartition
+from interlock.kafka.partition import Taken
 from interlock_router.score import Scored
 
 HEADER: Final = "traceparent"
@@ -30,48 +30,58 @@ class LaneTraces:
     it, and a request that finds no room keeps its own trace, without the batch.
     """
 
-    def __init__(self, endpoint: str, source: TopicPartition, group: str, links_max: int) -> None:
+    def __init__(self, endpoint: str, group: str, links_max: int) -> None:
         self._endpoint = endpoint
-        self._source = source
         self._group = group
         self._links_max = links_max
         self._room = 0
         self._since: datetime | None = None
 
-    def begin(self, records: Sequence[Any], taken_at: datetime) -> BatchTrace:
+    def begin(self, taken: Sequence[Taken], taken_at: datetime) -> BatchTrace:
         """Return the trace of a batch of these requests, taken just now."""
-        linked: list[tuple[int, str]] = []
+        linked: list[Link] = []
         if telemetry.has_collector():
             if self._since is None or not timedelta(0) <= taken_at - self._since < _SECOND:
                 self._since, self._room = taken_at, self._links_max
-            linked = sampled(records, self._room)
+            linked = sampled(taken, self._room)
             self._room -= len(linked)
-        return BatchTrace(self._endpoint, self._source, self._group, records, taken_at, linked)
+        return BatchTrace(self._endpoint, self._group, taken, taken_at, linked)
 
 
 class BatchTrace:
-    """One batch on its way through a lane, until it is committed; one that is dropped on the way is never told."""
+    """One batch on its way through a lane, until it is committed; one that is dropped on the way is never told.
+
+    Its span names partition and offsets where all its requests are of one partition.
+    """
 
     def __init__(
         self,
         endpoint: str,
-        source: TopicPartition,
         group: str,
-        records: Sequence[Any],
+        taken: Sequence[Taken],
         taken_at: datetime,
-        linked: Sequence[tuple[int, str]],
+        linked: Sequence[Link],
     ) -> None:
-        """`linked` are offset and traceparent of the sampled requests that the batch is linked to."""
+        """`linked` are the sampled requests that the batch is linked to."""
         self._endpoint = endpoint
-        self._topic, self._partition = source
+        self._topic = taken[0].source.topic
+        self._only = taken[0] if len(taken) == 1 else None
+        self._partition = self._only.source.partition if self._only else None
         self._group = group
         self._linked = linked
         self._taken_nanoseconds = milliseconds(taken_at) * 1_000_000
         title, attributes = semconv.messaging(
-            "process", "process", self._topic, partition=self._partition, group=group, rows=len(records)
+            "process",
+            "process",
+            self._topic,
+            partition=self._partition,
+            group=group,
+            rows=sum(len(each.records) for each in taken),
         )
-        attributes |= {semconv.ENDPOINT: endpoint, semconv.OFFSET: records[0].offset if records else None}
-        self._span = telemetry.begin(title, "consumer", None, [link for _, link in linked], attributes)
+        attributes[semconv.ENDPOINT] = endpoint
+        if self._only is not None:
+            attributes[semconv.OFFSET] = self._only.records[0].offset
+        self._span = telemetry.begin(title, "consumer", None, [link for _, _, link in linked], attributes)
 
     @property
     def traceparent(self) -> str | None:
@@ -103,7 +113,7 @@ class BatchTrace:
             yield
 
     @contextmanager
-    def committing(self, next_offset: int, scored: Scored) -> Iterator[None]:
+    def committing(self, scored: Scored) -> Iterator[None]:
         """Run the commit, the last stage, and end the batch's span as it ends."""
         try:
             with self.stage("commit"):
@@ -112,12 +122,14 @@ class BatchTrace:
             telemetry.failed(self._span, error)
             self._span.end()
             raise
-        self._end(next_offset, sorted({answer.arm.version for answer in scored.answers}), len(scored.rejected))
+        self._end(sorted({answer.arm.version for answer in scored.answers}), len(scored.rejected))
 
-    def _end(self, next_offset: int, versions: Sequence[int], rejected: int) -> None:
+    def _end(self, versions: Sequence[int], rejected: int) -> None:
         """End the span of a committed batch, and tell each sampled request in its own trace where it was answered."""
         if self._span.is_recording():
-            told = {semconv.OFFSET_NEXT: next_offset, semconv.REJECTED: rejected}
+            told: dict[str, Any] = {semconv.REJECTED: rejected}
+            if self._only is not None:
+                told[semconv.OFFSET_NEXT] = self._only.next_offset
             self._span.set_attributes(told | semconv.answered(self._endpoint, versions))
         if self._linked:
             self._tell(versions)
@@ -125,24 +137,27 @@ class BatchTrace:
 
     def _tell(self, versions: Sequence[int]) -> None:
         batch = self.traceparent
-        title, attributes = semconv.messaging("answer", "process", self._topic, partition=self._partition)
-        attributes |= {semconv.ENDPOINT: self._endpoint, semconv.VARIANT: ",".join(map(str, versions))}
-        for offset, traceparent in self._linked:
-            attributes[semconv.OFFSET] = offset
+        for partition, offset, traceparent in self._linked:
+            title, attributes = semconv.messaging("answer", "process", self._topic, partition=partition, offset=offset)
+            attributes |= {semconv.ENDPOINT: self._endpoint, semconv.VARIANT: ",".join(map(str, versions))}
             telemetry.begin(title, "consumer", traceparent, [batch], attributes, self._taken_nanoseconds).end()
 
 
-def sampled(records: Sequence[Any], links_max: int) -> list[tuple[int, str]]:
-    """Return offset and traceparent of the first `links_max` requests whose senders sampled them."""
-    found: list[tuple[int, str]] = []
+Link = tuple[int, int, str]
+"""Partition, offset and traceparent of a request."""
+
+
+def sampled(taken: Sequence[Taken], links_max: int) -> list[Link]:
+    """Return the first `links_max` requests whose senders sampled them."""
+    found: list[Link] = []
     if links_max <= 0:
         return found
-    for record in records:
+    for partition, record in ((each.source.partition, record) for each in taken for record in each.records):
         for name, value in record.headers:
             if name == HEADER and value and value[-1] in _SAMPLED:
                 text = value.decode("ascii", "replace")
                 if telemetry.is_sampled(text):
-                    found.append((record.offset, text))
+                    found.append((partition, record.offset, text))
         if len(found) >= links_max:
             break
     return found[:links_max]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from interlock.errors import Transient
 from interlock.kafka.closing import closed
 from interlock.kafka.consumer import make_consumer
+from interlock.kafka.together import assignor
 from interlock.settings import PlatformSettings
 
 CLOSE_SECONDS_MAX = 3.0
@@ -26,10 +27,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
     driver would swallow it.
     """
 
-    def __init__(self, settings: PlatformSettings, group: str, assigned: Change, revoked: Change) -> None:
+    def __init__(
+        self, settings: PlatformSettings, group: str, together: int, assigned: Change, revoked: Change
+    ) -> None:
+        """So many neighbouring partitions of a topic are assigned `together`, to one member."""
         session = int(settings.kafka_session_seconds * 1000)
         self._consumer: AIOKafkaConsumer = make_consumer(
-            settings, group, max_poll_interval_ms=SESSIONS_IDLE_MAX * session
+            settings,
+            group,
+            max_poll_interval_ms=SESSIONS_IDLE_MAX * session,
+            partition_assignment_strategy=[assignor(together)],
         )
         self._group = group
         self._assigned = assigned
@@ -92,14 +99,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
             raise Transient(f"the ends of {partitions} are unknown: {type(error).__name__}: {error}") from error
         return ends
 
-    async def commit(self, partition: TopicPartition, offset: int, seconds_max: float) -> None:
-        """Move the group's offset of a partition that this member has; raises Transient."""
+    async def commit(self, offsets: Mapping[TopicPartition, int], seconds_max: float) -> None:
+        """Move the group's offsets of partitions that this member has; raises Transient."""
         try:
-            await asyncio.wait_for(self._consumer.commit({partition: offset}), seconds_max)
+            await asyncio.wait_for(self._consumer.commit(dict(offsets)), seconds_max)
         except (KafkaError, OSError) as error:
-            raise Transient(
-                f"the offset {offset} of {partition} is not committed: {type(error).__name__}: {error}"
-            ) from error
+            raise Transient(f"the offsets {offsets} are not committed: {type(error).__name__}: {error}") from error
 
     async def close(self) -> None:
         """Leave the group, within a bound."""

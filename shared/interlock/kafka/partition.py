@@ -1,10 +1,10 @@
-"""Reading one partition from a known offset, by a client of its own, outside of any group."""
+"""Reading partitions from known offsets, by a client of its own, outside of any group."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,58 +25,64 @@ CLOSE_SECONDS_MAX = 2.0
 
 @dataclass(frozen=True)
 class Taken:
-    """What one look brought: records in order, the offset behind them, and how many more are known to wait."""
+    """What one look brought of a partition: records in order, the offset behind them, how many more wait there."""
 
+    source: TopicPartition
     records: Sequence[Any]
     next_offset: int
     lag: int
 
 
 class PartitionReader:
-    """Fetches one partition.
+    """Fetches the partitions of one lane, all that have something by one request to their broker.
 
     A lane has a reader of its own because a shared client fetches for no partition of a broker while records of
     another one lie unread in its buffer, and a partition that was just read waits for the others' long poll.
     """
 
-    def __init__(self, settings: PlatformSettings, source: TopicPartition, fetch_bytes_max: int) -> None:
-        self._source = source
+    def __init__(self, settings: PlatformSettings, sources: Sequence[TopicPartition], fetch_bytes_max: int) -> None:
+        self._sources = tuple(sources)
         self._consumer: AIOKafkaConsumer = make_consumer(
             settings, max_partition_fetch_bytes=fetch_bytes_max, fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS
         )
 
-    async def start(self, offset: int | None, seconds_max: float) -> None:
-        """Connect and go to `offset`, or to the beginning where it is None. Raises Transient while Kafka is away."""
+    async def start(self, offsets: Mapping[TopicPartition, int | None], seconds_max: float) -> None:
+        """Connect and go to the offsets, to the beginning where one is None. Raises Transient while Kafka is away."""
         try:
             await asyncio.wait_for(self._consumer.start(), seconds_max)
         except (KafkaError, OSError) as error:
-            raise Transient(f"no reader for {self._source}: {type(error).__name__}: {error}") from error
+            raise Transient(f"no reader for {named(self._sources)}: {type(error).__name__}: {error}") from error
         self._consumer._fetcher._records = _Unwrapped()  # noqa: SLF001 - the driver has no other way, see there
-        self._consumer.assign([self._source])
-        if offset is not None:
-            self._consumer.seek(self._source, offset)
+        self._consumer.assign(self._sources)
+        for source, offset in offsets.items():
+            if offset is not None:
+                self._consumer.seek(source, offset)
 
-    async def take(self, seconds: float, rows_max: int) -> Taken | None:
-        """Return what there is, at most `rows_max`, waiting up to `seconds` for the first record; None if none came.
+    async def take(self, seconds: float, rows_max: int) -> list[Taken]:
+        """Return what there is, at most `rows_max`, waiting up to `seconds` for the first record; nothing if none came.
+
+        Where one partition has records, the others are told of too, with none.
 
         Without backlog nothing is fetched between two calls. The driver would fetch ahead the moment its buffer is
         empty, and the few records it found then would be all, and old, when the next call comes. With backlog it may.
         The offset behind the records is past the markers and aborted records that follow them, where those are known.
         """
-        source, consumer = self._source, self._consumer
+        sources, consumer = self._sources, self._consumer
         try:
-            consumer.resume(source)
-            answer = await consumer.getmany(source, timeout_ms=int(seconds * 1000), max_records=rows_max)
-            records = answer.get(source)
-            if not records:
-                return None
-            next_offset = await consumer.position(source)
+            consumer.resume(*sources)
+            answer = await consumer.getmany(*sources, timeout_ms=int(seconds * 1000), max_records=rows_max)
+            if not any(answer.values()):
+                return []
+            behind = {source: await consumer.position(source) for source in sources}
         except KafkaError as error:
-            raise Transient(f"cannot read {source}: {type(error).__name__}: {error}") from error
-        lag = max(0, (consumer.last_stable_offset(source) or 0) - next_offset)
-        if not lag:
-            consumer.pause(source)
-        return Taken(records, next_offset, lag)
+            raise Transient(f"cannot read {named(sources)}: {type(error).__name__}: {error}") from error
+        taken = [
+            Taken(source, answer.get(source, []), offset, max(0, (consumer.last_stable_offset(source) or 0) - offset))
+            for source, offset in behind.items()
+        ]
+        if not any(each.lag for each in taken):
+            consumer.pause(*sources)
+        return taken
 
     async def close(self) -> None:
         """Disconnect, within a bound."""
@@ -98,3 +104,8 @@ class _Unwrapped(OrderedDict[TopicPartition, Any]):
 
 def _as_parsed(_: TopicPartition, record: Any) -> Any:
     return record
+
+
+def named(sources: Sequence[TopicPartition]) -> str:
+    """Return partitions of one topic in words."""
+    return f"{sources[0].topic}/{','.join(str(each.partition) for each in sources)}"

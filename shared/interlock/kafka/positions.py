@@ -86,7 +86,7 @@ class PositionedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # th
                 if partition in self._placed:
                     offset = await self._consumer.position(partition)
                     lag = max(0, (self._consumer.last_stable_offset(partition) or 0) - offset)
-                    taken[partition] = Taken(records, offset, lag)
+                    taken[partition] = Taken(partition, records, offset, lag)
         except KafkaError as error:
             raise Transient(f"cannot read for {self._group}: {type(error).__name__}: {error}") from error
         return taken

@@ -51,7 +51,7 @@ class ReplayTransactions(PartitionTransactions):
     """The transactions of a replay of one partition, by a producer that is never mended."""
 
     def __init__(self, settings: PlatformSettings, group: str, source: TopicPartition) -> None:
-        super().__init__(settings, group, source, TRANSACTION_SECONDS_MAX, BATCH_BYTES_MAX)
+        super().__init__(settings, group, [source], TRANSACTION_SECONDS_MAX, BATCH_BYTES_MAX)
 
     @property
     def family(self) -> str:
@@ -63,22 +63,27 @@ class ReplayTransactions(PartitionTransactions):
 
         `timestamp` (milliseconds) stamps every record. Raises Fenced where another replay appeared, else Doubtful.
         """
-        await self._commit(partial(_packed, self._running(), records, timestamp), next_offset)
+        [source] = self._sources
+        await self._commit(
+            partial(_packed, self._running(), source.partition, records, timestamp), {source: next_offset}
+        )
 
 
-def _packed(producer: AIOKafkaProducer, records: Sequence[Again], timestamp: int) -> list[tuple[str, Any]]:
+def _packed(
+    producer: AIOKafkaProducer, partition: int, records: Sequence[Again], timestamp: int
+) -> list[tuple[TopicPartition, Any]]:
     """Pack records into as few batches as fit, in order; a record larger than a batch gets one of its own.
 
     By the driver, record by record: a dead letter may have had no value, which `prepared` has no columns for.
     """
-    found: list[tuple[str, Any]] = []
+    found: list[tuple[TopicPartition, Any]] = []
     for each in records:
         content = {"timestamp": timestamp, "key": each.key, "value": each.value, "headers": each.marked()}
-        if found and found[-1][0] == each.topic and found[-1][1].append(**content) is not None:
+        if found and found[-1][0].topic == each.topic and found[-1][1].append(**content) is not None:
             continue
         builder = producer.create_batch()
         builder.append(**content)
-        found.append((each.topic, builder))
+        found.append((TopicPartition(each.topic, partition), builder))
     for _, builder in found:
         builder.close()
     return found

@@ -1,4 +1,4 @@
-"""Where it is noted which seal is under way: an offset, in a group of its own, at the lane's input partition.
+"""Where it is noted which seal is under way: an offset, in a group of its own, at the lane's first input partition.
 
 The group is `{family}-seals`, the family being what the transactional id begins with; the offset is the producer's
 epoch, its metadata the producer id and whether whoever wrote it has that epoch already. It stands beside the offsets
@@ -27,7 +27,7 @@ _PLANNED: Final = "planned"
 
 
 class SealNotes:
-    """The note of one input partition; both ways raise KafkaError where its coordinator is out of reach."""
+    """The note of one lane; both ways raise KafkaError where its coordinator is out of reach."""
 
     def __init__(self, family: str, source: TopicPartition) -> None:
         self._group = f"{family}-seals"

@@ -1,9 +1,9 @@
-"""A transactional producer for one input partition: records and the offset that caused them, both or neither.
+"""A transactional producer for a lane's input partitions: records and the offsets that caused them, all or none.
 
-Safety rests on five rules: one transactional id per input partition (InitProducerId fences whoever held it), a new
+Safety rests on five rules: one transactional id per lane (InitProducerId fences whoever held it), a new
 epoch for each transaction (what comes late from one cannot touch the next: see `transaction_sender`), nothing
 indefinite is ever retried with the same producer, what a broker left half done when it crashed is brought to the end
-that was decided (see `takeover`), and the committed offset, read after all this, is the witness of what the
+that was decided (see `takeover`), and the committed offsets, read after all this, are the witnesses of what the
 last transaction did.
 """
 
@@ -12,7 +12,7 @@ last transaction did.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,34 +36,40 @@ AWAY_RETRY_MILLISECONDS = 100
 
 
 class Fenced(InterlockError):
-    """Another producer took over this partition; stop until it is assigned anew."""
+    """Another producer took over this lane's partitions; stop until they are assigned anew."""
 
 
 class Doubtful(Transient):
-    """Nobody knows whether the transaction happened; only a new producer and the committed offset will tell."""
+    """Nobody knows whether the transaction happened; only a new producer and the committed offsets will tell."""
 
 
 @dataclass(frozen=True)
 class Outgoing:
-    """Records for one topic; they go to the partition of the same number as the requests."""
+    """Records for one partition, that of the same number as the requests they come of."""
 
     topic: str
+    partition: int
     records: Sequence[Record] | Rows
 
 
 def packed(
     outgoing: Sequence[Outgoing], timestamp: int, bytes_max: int, *, transactional: bool = True
-) -> list[tuple[str, Prepared]]:
-    """Return the record batches to be written, each with its topic; `timestamp` (milliseconds) stamps every record."""
+) -> list[tuple[TopicPartition, Prepared]]:
+    """Return the record batches to be written, each with its place; `timestamp` (milliseconds) stamps every record."""
     return [
-        (each.topic, batch)
+        (TopicPartition(each.topic, each.partition), batch)
         for each in outgoing
         for batch in prepared(each.records, timestamp, bytes_max, transactional=transactional)
     ]
 
 
 Encode = Callable[[], Sequence[Outgoing]]
-"""Writes the records of a transaction; called once, while their offset is on its way."""
+"""Writes the records of a transaction; called once, while their offsets are on their way."""
+
+Offsets = Mapping[TopicPartition, int]
+"""The next offset to take of each input partition."""
+
+Batches = Callable[[], Sequence[tuple[TopicPartition, Any]]]
 
 
 class UsedUp(Transient):
@@ -79,16 +85,22 @@ class Committed(Protocol):
 
 
 class PartitionTransactions:
-    """The transactions of one input partition, one after the other, by one producer that is never mended.
+    """The transactions of one lane's input partitions, one after the other, by one producer that is never mended.
 
     Any failure between begin and commit raises Doubtful or Fenced, and the object must be discarded.
     """
 
     def __init__(
-        self, settings: PlatformSettings, group: str, source: TopicPartition, seconds_max: float, batch_bytes_max: int
+        self,
+        settings: PlatformSettings,
+        group: str,
+        sources: Sequence[TopicPartition],
+        seconds_max: float,
+        batch_bytes_max: int,
     ) -> None:
+        """`sources` are partitions of one topic; the first names the lane, whatever else it owns."""
         self._group = group
-        self._source = source
+        self._sources = tuple(sources)
         self._seconds_max = seconds_max
         self._settings = settings
         self._batch_bytes_max = batch_bytes_max
@@ -96,13 +108,13 @@ class PartitionTransactions:
 
     @property
     def family(self) -> str:
-        """What the transactional ids of all who may own the partition begin with."""
+        """What the transactional ids of all who may own the partitions begin with."""
         return self._group
 
     @property
     def transactional_id(self) -> str:
-        """The name that fences: whoever starts a producer with it later owns the partition."""
-        return f"{self.family}.{self._source.topic}.{self._source.partition}"
+        """The name that fences: whoever starts a producer with it later owns the partitions."""
+        return f"{self.family}.{self._sources[0].topic}.{self._sources[0].partition}"
 
     async def start(self, topics: Sequence[str]) -> None:
         """Fence the previous owner and see its last transaction ended, in `topics` and in the group's offsets.
@@ -123,12 +135,12 @@ class PartitionTransactions:
             retry_backoff_ms=AWAY_RETRY_MILLISECONDS,
         )
         sender = producer._sender = TransactionSender.replacing(producer)
-        sender.notes = SealNotes(self.family, self._source)
+        sender.notes = SealNotes(self.family, self._sources[0])
         self._producer = producer
         try:
             async with asyncio.timeout(self._seconds_max):
                 await producer.start()
-                await see_topics(producer, topics, self._source.partition)
+                await see_topics(producer, topics, self._sources)
                 if sender.before is not Before.NOTHING:
                     await self._seal(producer, topics, commit=sender.before is not Before.ABORTED)
         except (ProducerFenced, InvalidProducerEpoch) as error:
@@ -139,16 +151,16 @@ class PartitionTransactions:
             raise Transient(f"no producer for {self.transactional_id}: {said(error)}") from error
         return sender.before
 
-    async def commit(self, encode: Encode, next_offset: int, timestamp: int) -> None:
-        """Write the records and the offset in one transaction; every wait in it is bounded by `seconds_max`.
+    async def commit(self, encode: Encode, offsets: Offsets, timestamp: int) -> None:
+        """Write the records and the offsets in one transaction; every wait in it is bounded by `seconds_max`.
 
         `timestamp` (milliseconds) stamps every record. Raises Fenced where another owner appeared, UsedUp where the
         producer may commit no more, else Doubtful.
         """
-        await self._commit(lambda: packed(encode(), timestamp, self._batch_bytes_max), next_offset)
+        await self._commit(lambda: packed(encode(), timestamp, self._batch_bytes_max), offsets)
 
-    async def _commit(self, batches: Callable[[], Sequence[tuple[str, Any]]], next_offset: int) -> None:
-        """Write record batches, the driver's or prepared ones, and the offset in one transaction."""
+    async def _commit(self, batches: Batches, offsets: Offsets) -> None:
+        """Write record batches, the driver's or prepared ones, and the offsets in one transaction."""
         producer = self._running()
         if producer._sender.used_up:
             await self.confirm()
@@ -156,7 +168,7 @@ class PartitionTransactions:
         try:
             async with asyncio.timeout(self._seconds_max):
                 await producer.begin_transaction()
-                await self._fill(producer, batches, next_offset)
+                await self._fill(producer, batches, offsets)
                 await producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self.transactional_id} has another owner") from error
@@ -197,25 +209,23 @@ class PartitionTransactions:
         """
         with producer._sender.sealing():
             await producer.begin_transaction()
-            for topic in topics:
-                producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, self._source.partition))
+            for place in (TopicPartition(topic, source.partition) for topic in topics for source in self._sources):
+                producer._txn_manager.maybe_add_partition_to_txn(place)
             await producer._sender.join_group(self._group)
             await (producer.commit_transaction() if commit else producer.abort_transaction())
         await settled(producer)
 
-    async def _fill(
-        self, producer: AIOKafkaProducer, batches: Callable[[], Sequence[tuple[str, Any]]], next_offset: int
-    ) -> None:
-        """Send the offset and all batches, and wait until each is acknowledged.
+    async def _fill(self, producer: AIOKafkaProducer, batches: Batches, offsets: Offsets) -> None:
+        """Send the offsets and all batches, and wait until each is acknowledged.
 
         A failed batch must surface here: the driver's own commit waits for batches but does not look at their errors.
         """
-        offset = {self._source: OffsetAndMetadata(next_offset, "")}
-        waiting = [asyncio.ensure_future(producer.send_offsets_to_transaction(offset, self._group))]
+        told = {source: OffsetAndMetadata(offset, "") for source, offset in offsets.items()}
+        waiting = [asyncio.ensure_future(producer.send_offsets_to_transaction(told, self._group))]
         try:
             await self._under_way(producer, waiting[0])
-            partition = self._source.partition
-            waiting += [await producer.send_batch(batch, topic, partition=partition) for topic, batch in batches()]
+            for (topic, partition), batch in batches():
+                waiting.append(await producer.send_batch(batch, topic, partition=partition))
             await asyncio.gather(*waiting)
         finally:
             for each in waiting:
@@ -224,11 +234,11 @@ class PartitionTransactions:
             for _, _, pending in producer._txn_manager._pending_txn_offsets:
                 pending.add_done_callback(mark_seen)  # the driver shields it from who no longer waits
 
-    async def _under_way(self, producer: AIOKafkaProducer, offset: asyncio.Future[Any]) -> None:
-        """Wait until the offset is sent: what follows holds the event loop for as long as an answer takes."""
+    async def _under_way(self, producer: AIOKafkaProducer, offsets: asyncio.Future[Any]) -> None:
+        """Wait until the offsets are sent: what follows holds the event loop for as long as an answer takes."""
         sent = asyncio.ensure_future(producer._sender.offset_under_way.wait())
         try:
-            await asyncio.wait({offset, sent}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({offsets, sent}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sent.cancel()
             producer._sender.offset_under_way.clear()
@@ -239,11 +249,11 @@ class PartitionTransactions:
         return self._producer
 
 
-async def see_topics(producer: AIOKafkaProducer, topics: Sequence[str], partition: int) -> None:
-    """Raise Transient, with its name, for a topic without this partition: the driver would only wait in silence."""
+async def see_topics(producer: AIOKafkaProducer, topics: Sequence[str], sources: Sequence[TopicPartition]) -> None:
+    """Raise Transient, with its name, for a topic that lacks a partition: the driver would only wait in silence."""
     for topic in topics:
         producer.client.add_topic(topic)
     await producer.client.force_metadata_update()
-    for topic in topics:
+    for topic, partition in ((topic, source.partition) for topic in topics for source in sources):
         if partition not in (producer.client.cluster.partitions_for_topic(topic) or ()):
             raise Transient(f"{topic} has no partition {partition}: the deployer makes it when it starts")

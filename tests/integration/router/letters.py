@@ -139,7 +139,7 @@ async def _replay(bootstrap_servers: str, endpoint: str, step: str, transaction:
             producer = make_producer(self._settings)
             await producer.start()
             for each in records:
-                place = {"key": each.key, "partition": self._source.partition, "headers": each.marked()}
+                place = {"key": each.key, "partition": self._sources[0].partition, "headers": each.marked()}
                 await producer.send_and_wait(each.topic, each.value, **place)
             await producer.stop()
             if not left:

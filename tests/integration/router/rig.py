@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -145,6 +146,7 @@ class Rig:
         self.endpoint = "e" + uuid7().replace("-", "")[-12:]
         self.signature = signature
         self.partitions = partitions
+        self.lanes = math.ceil(partitions / settings.lane_partitions)
         self.serving = LocalServing()
         self.routes = Routes()
         self.epoch = 0

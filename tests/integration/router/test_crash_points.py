@@ -17,7 +17,7 @@ from tests.rig.nursery import Nursery
 pytestmark = pytest.mark.timeout(400)
 
 SEED = 5
-PARTITIONS = 2
+PARTITIONS = 3
 LINES = 4
 PER_SECOND = 100.0
 IDLE_PER_SECOND = 2.0
@@ -32,7 +32,7 @@ async def _die(line: Line, crash: Crash) -> None:
 
         async def begun() -> bool:
             # A producer may be discarded sooner: one that only went on with a seal that was cut off.
-            return router.status is not None or len(router.heard("lane.started")) >= PARTITIONS
+            return router.status is not None or len(router.heard("lane.started")) >= line.rig.lanes
 
         await until(begun, DEATH_SECONDS_MAX, "the lanes have begun")
         router.send(signal.SIGTERM)
@@ -61,7 +61,7 @@ async def _one_after_the_other(line: Line, crashes: list[Crash], per_second: flo
     for crash in crashes:
         await _die(line, crash)
     router = await line.start()
-    await router.hear("lane.started", times=PARTITIONS)
+    await router.hear("lane.started", times=line.rig.lanes)
     count = await line.feed.stop()
     assert await line.judge() == []
     router.send(signal.SIGTERM)

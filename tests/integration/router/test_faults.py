@@ -22,17 +22,17 @@ class Interrupted(PartitionTransactions):
     step = ""
     left = 0
 
-    async def _fill(self, producer: Any, batches: Any, next_offset: int) -> None:
+    async def _fill(self, producer: Any, batches: Any, offsets: Any) -> None:
         self._fail("begun")
         if self.step == "sent" and self.left:
-            for topic, builder in batches():
-                await (await producer.send_batch(builder, topic, partition=self._source.partition))
+            for (topic, partition), builder in batches():
+                await (await producer.send_batch(builder, topic, partition=partition))
             self._fail("sent")
-        await super()._fill(producer, batches, next_offset)
+        await super()._fill(producer, batches, offsets)
         self._fail("offsets")
 
-    async def commit(self, encode: Any, next_offset: int, timestamp: int) -> None:
-        await super().commit(encode, next_offset, timestamp)
+    async def commit(self, encode: Any, offsets: Any, timestamp: int) -> None:
+        await super().commit(encode, offsets, timestamp)
         try:
             self._fail("committed")
         except KafkaError as error:  # the commit happened, and nobody heard of it
@@ -83,17 +83,17 @@ async def test_a_lane_whose_epochs_are_used_up_goes_on_with_a_new_producer(
 async def test_a_batch_that_kafka_refuses_takes_its_offsets_with_it(rig: Rig) -> None:
     """A record larger than the topic takes fails the whole transaction: the offset does not move without the result."""
     source = TopicPartition(rig.topic("requests"), 0)
-    transactions = PartitionTransactions(rig.settings, rig.settings.group, source, 10.0, 2**20)
+    transactions = PartitionTransactions(rig.settings, rig.settings.group, [source], 10.0, 2**20)
     await transactions.start([rig.topic("results")])
     with pytest.raises(Doubtful):
         await transactions.commit(
-            lambda: [Outgoing(rig.topic("results"), [(b"k", bytes(3 * 2**20), [])])], 5, 1_700_000_000_000
+            lambda: [Outgoing(rig.topic("results"), 0, [(b"k", bytes(3 * 2**20), [])])], {source: 5}, 1_700_000_000_000
         )
     await transactions.discard()
-    again = PartitionTransactions(rig.settings, rig.settings.group, source, 10.0, 2**20)
+    again = PartitionTransactions(rig.settings, rig.settings.group, [source], 10.0, 2**20)
     await again.start([rig.topic("results")])
     assert await _committed(rig, source) is None
-    await again.commit(lambda: [Outgoing(rig.topic("results"), [(b"k", b"v", [])])], 7, 1_700_000_000_000)
+    await again.commit(lambda: [Outgoing(rig.topic("results"), 0, [(b"k", b"v", [])])], {source: 7}, 1_700_000_000_000)
     assert await _committed(rig, source) == 7
     await again.discard()
     assert [record.value() for record in rig.read("results", 1)] == [b"v"]
@@ -102,15 +102,21 @@ async def test_a_batch_that_kafka_refuses_takes_its_offsets_with_it(rig: Rig) ->
 async def test_a_zombie_is_fenced_and_none_of_its_output_is_seen(rig: Rig) -> None:
     """An owner that comes back after another one started can neither finish its transaction nor begin one."""
     source = TopicPartition(rig.topic("requests"), 0)
-    bounds = (rig.settings, rig.settings.group, source, 10.0, 2**20)
+    bounds = (rig.settings, rig.settings.group, [source], 10.0, 2**20)
     zombie = PartitionTransactions(*bounds)
     await zombie.start([rig.topic("results")])
-    await zombie.commit(lambda: [Outgoing(rig.topic("results"), [(b"k", b"first", [])])], 1, 1_700_000_000_000)
+    await zombie.commit(
+        lambda: [Outgoing(rig.topic("results"), 0, [(b"k", b"first", [])])], {source: 1}, 1_700_000_000_000
+    )
     owner = PartitionTransactions(*bounds)
     await owner.start([rig.topic("results")])
     with pytest.raises((Fenced, Doubtful)):
-        await zombie.commit(lambda: [Outgoing(rig.topic("results"), [(b"k", b"zombie", [])])], 2, 1_700_000_000_000)
-    await owner.commit(lambda: [Outgoing(rig.topic("results"), [(b"k", b"second", [])])], 2, 1_700_000_000_000)
+        await zombie.commit(
+            lambda: [Outgoing(rig.topic("results"), 0, [(b"k", b"zombie", [])])], {source: 2}, 1_700_000_000_000
+        )
+    await owner.commit(
+        lambda: [Outgoing(rig.topic("results"), 0, [(b"k", b"second", [])])], {source: 2}, 1_700_000_000_000
+    )
     await zombie.discard()
     await owner.discard()
     assert [record.value() for record in rig.read("results", 2)] == [b"first", b"second"]
@@ -121,9 +127,9 @@ async def test_two_routers_share_the_partitions_and_one_takes_over_when_the_othe
     """A second router joins and leaves in mid-stream; every request is answered once, and each owned some."""
     rig.serving.add("m", 1)
     rig.route((1, 10_000))
-    async with RunningRouter(rig) as first:
+    async with RunningRouter(rig, lane_partitions=1) as first:
         await asyncio.to_thread(rig.produce, [rig.value(number) for number in range(500)])
-        async with RunningRouter(rig) as second:
+        async with RunningRouter(rig, lane_partitions=1) as second:
             await _until(lambda: bool(second.lanes._lanes))
             await asyncio.to_thread(rig.produce, [rig.value(number) for number in range(500, 1000)])
             await _until(lambda: len(first.lanes._lanes) == 1)

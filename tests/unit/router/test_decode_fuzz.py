@@ -20,6 +20,7 @@ from interlock.codec.columns import Columns
 from interlock.codec.framing import HEADER_BYTES
 from interlock.codec.plan import Plan
 from interlock.errors import Reason
+from interlock.kafka.partition import Taken, TopicPartition
 from interlock.schemas.events import DeadLetter
 from interlock_router.batch import Batch, read
 from interlock_router.dead_letters import dead_letters
@@ -74,9 +75,9 @@ async def fuzz(requests: int, seed: int) -> Tally:
         for place in reversed(sentinels):
             mixed.insert(place, chance.choice(sound))
         untouched = {place + index for index, place in enumerate(sentinels)}
-        batch = await read(
-            [Request(offset, value) for offset, value in enumerate(mixed)], len(mixed), plans, REQUEST_BYTES_MAX
-        )
+        requests_ = [Request(offset, value) for offset, value in enumerate(mixed)]
+        taken = Taken(TopicPartition("t", 0), requests_, len(mixed), 0)
+        batch = await read([taken], plans, REQUEST_BYTES_MAX)
         assert not untouched & set(batch.rejections), "a spoilt request spoils its neighbour"
         _judge(batch, untouched, tally)
     return tally

@@ -18,9 +18,10 @@ from interlock.clock import milliseconds
 from interlock.codec.contract import result_schema
 from interlock.codec.rows import encode
 from interlock.errors import Poison, Reason, Transient
+from interlock.kafka.partition import TopicPartition
 from interlock.schemas.events import FeatureUpdated, RolledBack
 from interlock.signature import Input, Online, Output, Signature
-from interlock_router.batch import Batch, Rejection
+from interlock_router.batch import Batch, Rejection, Share
 from interlock_router.features import NO_AGE, NOBODY, Joined, joined, nothing_known, packed
 from interlock_router.features_feed import update
 from interlock_router.features_store import FAILURES_MAX, Features
@@ -100,7 +101,7 @@ def batch(rows: int, found: Joined | None) -> Batch:
     """Make a batch of requests without features of their own."""
     return Batch(
         [Record(offset) for offset in range(rows)],
-        rows,
+        [Share(TopicPartition("fraud.requests", 0), 0, rows)],
         [b"r%d" % row for row in range(rows)],
         np.full(rows, NOW),
         np.full(rows, 1001),

@@ -16,11 +16,13 @@ from interlock.errors import Reason
 from interlock.kafka.headers import parse
 from interlock.kafka.partition import TopicPartition
 from interlock.signature import Input, Output, Signature
-from interlock_router.batch import Batch, Rejection
+from interlock_router.batch import Batch, Rejection, Share
 from interlock_router.model import Arm, RouteTable
 from interlock_router.observe import Stretch, batches_answered, begin, observations
 from interlock_router.results import Answer, Rejected
 from interlock_router.score import Scored
+
+SOURCE = TopicPartition("fraud.requests", 3)
 
 AT = datetime(2026, 11, 27, 12, 0, 0, 345_000, tzinfo=UTC)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -50,7 +52,7 @@ def batch(*offsets: int) -> Batch:
     count = len(offsets)
     return Batch(
         [_Request(offset) for offset in offsets],
-        offsets[-1] + 1,
+        [Share(SOURCE, 0, count)],
         [f"r{offset}".encode() for offset in offsets],
         np.array(offsets, dtype=np.int64) * 10,
         np.ones(count, dtype=np.int64),
@@ -66,7 +68,7 @@ def answer(who: Arm, *rows: int) -> Answer:
 
 def told(read: Batch, scored: Scored, start: int = 0) -> tuple[Any, Any]:
     """Return the observation and the batch as they are read back."""
-    stretch = Stretch(TopicPartition("fraud.requests", 3), start, read.next_offset, AT)
+    stretch = Stretch(SOURCE, start, read.records[-1].offset + 1, AT)
     [[key, value, headers]] = observations(stretch, read, scored, AT, 2**30, TRACE)
     [[_, other, _]] = batches_answered(stretch, read, scored, Ragged.of([b"x"] * len(read.records)), AT, TRACE)
     assert key == b"fraud"

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from interlock.codec.contract import result_schema
 from interlock.errors import Reason
+from interlock.kafka.partition import TopicPartition
 from interlock.signature import Input, Output, Signature
-from interlock_router.batch import Batch, Rejection
+from interlock_router.batch import Batch, Rejection, Share
 from interlock_router.model import Arm, RouteTable
 from interlock_router.results import Answer, Rejected, ResultEncoder
 
@@ -47,7 +48,8 @@ def arm(version: int, outputs: tuple[str, ...] = OUTPUTS) -> Arm:
 def batch(ids: list[str], offsets: list[int], times: list[int], schema_ids: list[int]) -> Batch:
     """Make a batch that was read without faults."""
     records = [Record(offset) for offset in offsets]
-    return Batch(records, offsets[-1] + 1, [each.encode() for each in ids], np.array(times), np.array(schema_ids))
+    shares = [Share(TopicPartition("fraud.requests", 3), 0, len(records))]
+    return Batch(records, shares, [each.encode() for each in ids], np.array(times), np.array(schema_ids))
 
 
 def read(value: bytes) -> dict[str, Any]:

@@ -13,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import Reason, Transient
+from interlock.kafka.partition import TopicPartition
 from interlock.serving.failures import ModelDied, ModelRaised, ModelTimedOut
 from interlock.signature import Input, Matrix, Output, Signature
-from interlock_router.batch import Batch, Group
+from interlock_router.batch import Batch, Group, Share
 from interlock_router.errors import RouteMoved
 from interlock_router.model import Arm, RouteTable
 from interlock_router.score import Scored, Scorer
 from interlock_router.settings import Settings
+
+SOURCE = TopicPartition("m.requests", 0)
 
 SIGNATURE = Signature(inputs=(Input("x", "double"),), outputs=(Output("score"),))
 ARM = Arm("champion", "m", 1, "sha256:00", "m1", 10_000, SIGNATURE)
@@ -83,7 +86,7 @@ def score(count: int, serving: Serving, clock: Clock | None = None) -> Scored:
     rows = np.arange(count)
     records: Any = [Record() for _ in range(count)]
     columns: Any = Numbers(count)
-    batch = Batch(records, count, [b"r"] * count, rows, rows, [Group(1001, rows, columns)])
+    batch = Batch(records, [Share(SOURCE, 0, count)], [b"r"] * count, rows, rows, [Group(1001, rows, columns)])
     bounds = Settings(death_pause_seconds=0, lane_retry_seconds=0.001, lane_retry_seconds_max=0.001)
     scorer = Scorer(bounds, serving, clock or Clock())
     return asyncio.run(scorer.score(batch, TABLE, lambda: False))
@@ -147,7 +150,7 @@ def test_a_version_that_stays_away_is_left_when_the_route_moves() -> None:
     rows = np.arange(3)
     records: Any = [Record() for _ in rows]
     columns: Any = Numbers(3)
-    batch = Batch(records, 3, [b"r"] * 3, rows, rows, [Group(1001, rows, columns)])
+    batch = Batch(records, [Share(SOURCE, 0, 3)], [b"r"] * 3, rows, rows, [Group(1001, rows, columns)])
     scorer = Scorer(Settings(lane_retry_seconds=0.001, lane_retry_seconds_max=0.001), serving, Clock())
     with pytest.raises(RouteMoved):
         asyncio.run(scorer.score(batch, TABLE, lambda: serving.calls >= 5))

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 
+from interlock.kafka.partition import Taken, TopicPartition
 from interlock_router.trace import LaneTraces
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)
@@ -22,14 +22,14 @@ class Record:
 def linked(traces: LaneTraces, rows: int, at: datetime) -> int:
     """How many of a batch's sampled requests it is linked to."""
     records: list[Any] = [Record()] * rows
-    return len(traces.begin(records, at)._linked)
+    return len(traces.begin([Taken(TopicPartition("fraud.requests", 0), records, rows, 0)], at)._linked)
 
 
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch) -> LaneTraces:
     """A lane with a collector: at most 8 links a second."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    return LaneTraces("fraud", TopicPartition("fraud.requests", 0), "group", 8)
+    return LaneTraces("fraud", "group", 8)
 
 
 def test_under_load_the_number_of_links_is_bounded_in_time(traces: LaneTraces) -> None:
@@ -56,4 +56,4 @@ def test_without_a_collector_no_header_is_looked_at(monkeypatch: pytest.MonkeyPa
     """Nothing could be sent, so nothing is linked."""
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", raising=False)
-    assert linked(LaneTraces("fraud", TopicPartition("fraud.requests", 0), "group", 8), 4, AT) == 0
+    assert linked(LaneTraces("fraud", "group", 8), 4, AT) == 0

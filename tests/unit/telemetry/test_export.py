@@ -157,19 +157,23 @@ def test_the_headers_last_flag_says_whether_it_is_sampled() -> None:
 
 def test_looking_for_sampled_requests_is_cheap() -> None:
     """A lane looks at the headers of every request: far below a microsecond each where none is sampled."""
+    from interlock.kafka.partition import Taken, TopicPartition
     from interlock_router.trace import sampled
 
     class Record:
         offset = 7
         headers = (("traceparent", UNSAMPLED.encode()),)
 
+    def taken(*records: Any) -> list[Taken]:
+        return [Taken(TopicPartition("fraud.requests", 3), records, 8, 0)]
+
     records = [Record()] * 100_000
     began = time.perf_counter()
-    assert sampled(records, 8) == []
+    assert sampled(taken(*records), 8) == []
     assert (time.perf_counter() - began) / len(records) < 2e-6
 
     class Sampled(Record):
         headers = (("traceparent", SAMPLED.encode()),)
 
-    assert sampled([Record(), *[Sampled()] * 20], 8) == [(7, SAMPLED)] * 8
-    assert sampled([Sampled()], 0) == []
+    assert sampled(taken(Record(), *[Sampled()] * 20), 8) == [(3, 7, SAMPLED)] * 8
+    assert sampled(taken(Sampled()), 0) == []
