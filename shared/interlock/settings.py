@@ -62,7 +62,7 @@ class PlatformSettings(BaseSettings):
     router_processes: int = Field(
         1,
         ge=0,
-        description="How many routers a stack starts; its partitions are spread over them. 0: one for each core.",
+        description="How many routers a stack starts; their lanes are spread over them. 0: one for each core.",
     )
     ray_address: str = Field("127.0.0.1:6380", description="The Ray cluster's GCS address, host:port.")
     blob_folder: Path = Field(Path("blobs"), description="The folder of the content-addressed store.")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InconsistentGroupProtocolError, KafkaError
 
 from interlock.errors import Transient
 from interlock.kafka.closing import closed
@@ -39,6 +39,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
             partition_assignment_strategy=[assignor(together)],
         )
         self._group = group
+        self._together = together
         self._assigned = assigned
         self._revoked = revoked
         self._raised: BaseException | None = None
@@ -59,6 +60,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # the driver has
         """Stay a member for a moment; raises what a callback raised, and Transient where the group is lost."""
         try:
             await self._consumer.getmany(timeout_ms=int(seconds * 1000))
+        except InconsistentGroupProtocolError as error:
+            raise Transient(
+                f"other members of the group {self._group} do not keep {self._together} partitions together, as this "
+                "one does: end them all, or give all the same INTERLOCK_LANE_PARTITIONS"
+            ) from error
         except KafkaError as error:
             raise Transient(f"the group {self._group} is lost: {type(error).__name__}: {error}") from error
         if self._raised is not None:

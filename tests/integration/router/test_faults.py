@@ -9,6 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from interlock.errors import Transient
 from interlock.kafka.transaction import Doubtful, Fenced, Outgoing, PartitionTransactions
 from interlock.kafka.transaction_sender import TransactionSender
 from tests.integration.router.rig import Rig, RunningRouter, exactly_once, sums
@@ -151,6 +152,20 @@ async def test_a_stop_finishes_the_batch_in_hand_and_loses_nothing(rig: Rig) -> 
     async with RunningRouter(rig):
         results = await rig.results(2000)
     exactly_once(results, 2000)
+
+
+async def test_a_router_that_would_make_other_lanes_is_refused_by_name(rig: Rig) -> None:
+    """Lanes of one partition beside lanes of two could not fence one another: Kafka lets only one kind in."""
+    rig.serving.add("m", 1)
+    rig.route((1, 10_000))
+    async with RunningRouter(rig, lane_partitions=2) as first:
+        await _until(lambda: bool(first.lanes._lanes))
+        other = RunningRouter(rig, lane_partitions=1)
+        with pytest.raises(Transient, match="INTERLOCK_LANE_PARTITIONS"):
+            await asyncio.wait_for(other.lanes.run(), 20)
+        await other.schemas.close()
+        await asyncio.to_thread(rig.produce, [rig.value(number) for number in range(100)])
+        exactly_once(await rig.results(100), 100)
 
 
 async def _slowly(matrix: Any) -> Any:
