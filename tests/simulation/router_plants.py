@@ -197,7 +197,7 @@ PLANTS = (
     Plant("the results are committed before the offset", _transactions(_ResultsFirst), {"DUPLICATE", "OFFSET"}),
     Plant("dead letters go in a transaction of their own", _transactions(_LettersApart), {"REJECTION"}),
     Plant("the producer is used again after a doubt", _transactions(_Reused), {"DUPLICATE"}),
-    Plant("a doubt is taken for a success", _transactions(_DoubtIsDone), {"LOST"}),
+    Plant("a doubt is taken for a success", _transactions(_DoubtIsDone), {"LOST", "STRETCH"}),
     Plant("whoever is fenced fences back and commits", _transactions(_FencedTriesAgain), {"DUPLICATE"}),
     Plant("a commit is not awaited", _transactions(_NotAwaited), {"LOST", "DUPLICATE", "STRETCH"}),
     Plant("the offset committed is one behind", _transactions(_OneBehind), {"DUPLICATE", "LOST", "OFFSET"}),
