@@ -50,9 +50,9 @@ class Side:
     def source(self) -> TopicPartition:
         return TopicPartition(self.requests, 0)
 
-    def owner(self) -> Any:
-        """Return a producer for the partition, not started."""
-        return self.transactions(self.settings, self.group, [self.source], SECONDS_MAX, 100_000)
+    def owner(self, *sources: TopicPartition) -> Any:
+        """Return a producer for the partitions, the first if none is named; not started."""
+        return self.transactions(self.settings, self.group, sources or [self.source], SECONDS_MAX, 100_000)
 
     async def started(self) -> Any:
         """Return a producer that owns the partition."""
@@ -63,7 +63,7 @@ class Side:
     async def owning(self, sources: list[TopicPartition]) -> Any:
         """Return a producer that owns a lane's partitions; what the one before sent may still come in between."""
         for _ in range(TRIES_MAX):
-            owner = self.transactions(self.settings, self.group, sources, SECONDS_MAX, 100_000)
+            owner = self.owner(*sources)
             try:
                 await owner.start((self.results,))
             except Transient:

@@ -84,7 +84,6 @@ class _Portion:
 class _Work:
     """A scored batch on its way to its transaction."""
 
-    taken_at: datetime
     stretches: Sequence[Stretch]
     """Of each partition that it has requests of, in the order of its shares."""
     batch: Batch
@@ -264,8 +263,7 @@ class Lane:
 
     async def _score(self, taken: Sequence[Taken], stretches: Sequence[Stretch]) -> _Work | None:
         """Read and score a batch by the route as it stands; None when stopped while waiting for a server."""
-        taken_at = stretches[0].taken_at
-        trace = self._traces.begin(taken, taken_at)
+        trace = self._traces.begin(taken, stretches[0].taken_at)
         with trace.stage("read"):
             batch = await self._read(taken)
         while batch is not None:
@@ -278,7 +276,7 @@ class Lane:
                     return None
                 continue
             scored_at = whole_milliseconds(self._parts.clock.now())
-            return _Work(taken_at, stretches, batch, scored, scored_at, trace, self._behind)
+            return _Work(stretches, batch, scored, scored_at, trace, self._behind)
         return None
 
     async def _read(self, taken: Sequence[Taken]) -> Batch | None:
@@ -305,7 +303,7 @@ class Lane:
             slots.release()
             if scored.empty():
                 idle.set()
-                self._pace.answered((self._parts.clock.now() - work.taken_at).total_seconds())
+                self._pace.answered((self._parts.clock.now() - work.stretches[0].taken_at).total_seconds())
             self._note(work)
             self._copies.offer(work.batch, work.scored.table, spare=not (work.behind or self._behind))
 

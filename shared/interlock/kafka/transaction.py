@@ -209,7 +209,7 @@ class PartitionTransactions:
         """
         with producer._sender.sealing():
             await producer.begin_transaction()
-            for place in (TopicPartition(topic, source.partition) for topic in topics for source in self._sources):
+            for place in _places(topics, self._sources):
                 producer._txn_manager.maybe_add_partition_to_txn(place)
             await producer._sender.join_group(self._group)
             await (producer.commit_transaction() if commit else producer.abort_transaction())
@@ -254,6 +254,11 @@ async def see_topics(producer: AIOKafkaProducer, topics: Sequence[str], sources:
     for topic in topics:
         producer.client.add_topic(topic)
     await producer.client.force_metadata_update()
-    for topic, partition in ((topic, source.partition) for topic in topics for source in sources):
+    for topic, partition in _places(topics, sources):
         if partition not in (producer.client.cluster.partitions_for_topic(topic) or ()):
             raise Transient(f"{topic} has no partition {partition}: the deployer makes it when it starts")
+
+
+def _places(topics: Sequence[str], sources: Sequence[TopicPartition]) -> list[TopicPartition]:
+    """Return where a lane writes: in each topic the partitions of the same numbers as its sources."""
+    return [TopicPartition(topic, source.partition) for topic in topics for source in sources]

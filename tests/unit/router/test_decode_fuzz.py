@@ -7,7 +7,6 @@ import math
 import random
 import struct
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +26,7 @@ from interlock_router.dead_letters import dead_letters
 from interlock_router.model import RouteTable
 from interlock_router.results import Rejected
 from tests.unit.router.mutations import BY_ID, REQUEST_BYTES_MAX, Shape, mutated, stock
+from tests.unit.router.requests import Request
 
 BATCH_ROWS = 500
 SENTINEL_EVERY = 50
@@ -36,15 +36,6 @@ READING = {
 }  # fmt: skip
 TABLE = RouteTable("e", 1, (), 1, ())
 AT = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-@dataclass
-class Request:
-    offset: int
-    value: bytes | None
-    timestamp: int = 1_700_000_000_000
-    key: bytes | None = b"k"
-    headers: Sequence[tuple[str, bytes]] = field(default_factory=list)
 
 
 @dataclass

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,21 +19,13 @@ from interlock_router.model import Arm, RouteTable
 from interlock_router.observe import Stretch, batches_answered, begin, observations
 from interlock_router.results import Answer, Rejected
 from interlock_router.score import Scored
+from tests.unit.router.requests import Request
 
 SOURCE = TopicPartition("fraud.requests", 3)
 
 AT = datetime(2026, 11, 27, 12, 0, 0, 345_000, tzinfo=UTC)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SIGNATURE = Signature(inputs=(Input("a", "double"), Input("b", "double")), outputs=(Output("score"),))
-
-
-@dataclass
-class _Request:
-    offset: int
-    timestamp: int = 0
-    key: bytes | None = b"k"
-    value: bytes | None = b"v"
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def arm(name: str, version: int) -> Arm:
@@ -51,7 +41,7 @@ def batch(*offsets: int) -> Batch:
     """Return a batch of requests at these offsets."""
     count = len(offsets)
     return Batch(
-        [_Request(offset) for offset in offsets],
+        [Request(offset) for offset in offsets],
         [Share(SOURCE, 0, count)],
         [f"r{offset}".encode() for offset in offsets],
         np.array(offsets, dtype=np.int64) * 10,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from interlock_router.lane import _pieces
 from interlock_router.model import Arm, RouteTable
 from interlock_router.results import Answer, Rejected
 from interlock_router.score import Scored
+from tests.unit.router.requests import Request
 
 SIGNATURE = Signature((Input("a", "double"),), (Output("score", "double"),))
 PLAN = compile_plan(request_schema("fraud", SIGNATURE))
@@ -29,17 +28,8 @@ ARM = Arm("champion", "m", 1, "sha256:1", "m-1", 10_000, SIGNATURE)
 TABLE = RouteTable("fraud", 3, (ARM,), 1002, ("score",))
 
 
-@dataclass
-class _Request:
-    offset: int
-    value: bytes | None
-    timestamp: int = 7
-    key: bytes | None = b"k"
-    headers: tuple[Any, ...] = ()
-
-
 def _taken(partition: int, first: int, values: list[bytes | None], behind: int = 0) -> Taken:
-    records = [_Request(first + index, value) for index, value in enumerate(values)]
+    records = [Request(first + index, value) for index, value in enumerate(values)]
     return Taken(TopicPartition("fraud.requests", partition), records, first + len(values) + behind, 0)
 
 
